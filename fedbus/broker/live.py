@@ -1,0 +1,52 @@
+"""Live subscriptions: a stream over a cursor that the client keeps; nothing is remembered when the session ends."""
+
+from __future__ import annotations
+
+from fedbus.broker import protocol as p
+from fedbus.broker.cursor import Cursor
+from fedbus.broker.effects import Effect, Send
+from fedbus.broker.feed import Feed
+from fedbus.broker.ledger import Ledgers
+from fedbus.topic import FilterSet
+
+
+class Live:
+    """One session's live subscription; delivers in ledger order as far as its credit goes."""
+
+    def __init__(
+        self, session: bytes, number: int, filters: FilterSet, cursor: Cursor, credit: int, feed: Feed
+    ) -> None:
+        self.session = session
+        self.number = number
+        self.filters = filters
+        self.cursor = cursor
+        self.credit = credit
+        self._feed = feed
+
+    def pump(self, ledgers: Ledgers, effects: list[Effect]) -> int:
+        """Deliver what can be delivered now; returns how many events that were."""
+        sent = 0
+        for ledger in self.cursor.behind(ledgers):
+            end = ledgers.end(ledger)
+            while self.credit > 0 and self.cursor.positions[ledger] < end:
+                position = self.cursor.positions[ledger]
+                stored = self._feed.at(ledger, position)
+                if stored is None:
+                    self.cursor.positions[ledger] = self._feed.blank_until(ledger, position)
+                    if self.cursor.positions[ledger] == position:
+                        break
+                    continue
+                places = self.cursor.wanted(stored, self.filters)
+                taken = places[: self.credit]
+                whole = len(taken) == len(places)
+                self.cursor.positions[ledger] = (
+                    stored.next_offset if whole else stored.first_offset + places[len(taken)]
+                )
+                if taken:
+                    self.credit -= len(taken)
+                    sent += len(taken)
+                    batch = stored.batch.select(taken)
+                    after = stored.scanned_to if whole else stored.offsets[taken[-1]] + 1
+                    deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after)
+                    effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))
+        return sent

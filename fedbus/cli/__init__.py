@@ -1,0 +1,1 @@
+"""The command line `fedbus`: one file per command group."""

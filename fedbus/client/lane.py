@@ -1,0 +1,137 @@
+"""A lane: the parcels of one bus instance, those waiting and those in flight, in their order.
+
+Flow control: in flight are at most the batches and bytes which the instance grants a session. After a loss all that was
+in flight goes back to the front of the queue in its order (rules 9, 10); a pause after an overload holds the whole lane,
+so that what was refused does not end up behind what came later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from fedbus.broker import protocol as wire
+from fedbus.client.connection import Connection
+from fedbus.client.parcel import Parcel
+from fedbus.clock import Clock
+from fedbus.limits import Limits
+from fedbus.routing.router import Router
+
+NS_PER_MS = 1_000_000
+ANSWER_MS = 3000  # after so long without an answer on a living session a parcel is sent again (and deduplicated)
+
+Answered = Callable[["Lane", Parcel, wire.FromInstance], None]
+
+
+class Lane:
+    """The way to one instance. ``answered`` is told of everything that comes back."""
+
+    def __init__(self, instance: str, connection: Connection, router: Router, clock: Clock, answered: Answered) -> None:
+        self.instance = instance
+        self.connection = connection
+        self.queue: deque[Parcel] = deque()
+        self.failing_since_ns: int | None = clock.monotonic_ns()  # no session, or it takes nothing
+        self._flight: dict[int, Parcel] = {}
+        self._flight_bytes = 0
+        self._router = router
+        self._clock = clock
+        self._answered = answered
+        self._pause: asyncio.TimerHandle | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits after an overload."""
+        return self._pause is not None
+
+    def pump(self, table_version: int, unreachable: list[str]) -> None:
+        """Send what the window lets through."""
+        welcome = self.connection.welcome
+        while self.queue and welcome is not None and not self.paused and self._has_room(self.queue[0], welcome.limits):
+            parcel = self.queue[0]
+            if not self._send(parcel, table_version, unreachable):
+                return  # the socket's queue is full: the next beat tries again
+            self.queue.popleft()
+
+    def pause(self, delay_s: float, resume: Callable[[], None]) -> None:
+        """Send nothing for a while, then call ``resume``."""
+        if self._pause is not None:
+            self._pause.cancel()
+        self._pause = asyncio.get_running_loop().call_later(delay_s, self._resume, resume)
+
+    def recall(self) -> None:
+        """The session is gone: what was in flight is first in the queue again."""
+        for request, parcel in reversed(list(self._flight.items())):
+            self._landed(request)
+            parcel.may_survive_in(self.connection.ledger)
+            self.queue.appendleft(parcel)
+
+    def enqueue(self, parcel: Parcel) -> None:
+        """Queue a parcel in its place: before all later ones of its producer."""
+        if not self.queue or not _later(self.queue[-1], parcel):
+            self.queue.append(parcel)
+        else:
+            self.queue.insert(next(n for n, other in enumerate(self.queue) if _later(other, parcel)), parcel)
+
+    def take(self, wanted: Callable[[Parcel], bool]) -> list[Parcel]:
+        """Take the waiting parcels that are ``wanted`` out, in order."""
+        taken = [parcel for parcel in self.queue if wanted(parcel)]
+        if taken:
+            self.queue = deque(parcel for parcel in self.queue if not wanted(parcel))
+        return taken
+
+    def overdue(self, now_ns: int) -> list[Parcel]:
+        """Give up what is past its deadline; send again what has waited long for its answer."""
+        late = self.take(lambda parcel: parcel.deadline_ns <= now_ns)
+        for request, parcel in list(self._flight.items()):
+            if parcel.deadline_ns <= now_ns or now_ns - parcel.sent_ns > ANSWER_MS * NS_PER_MS:
+                self._landed(request)
+                parcel.may_survive_in(self.connection.ledger)
+                if parcel.deadline_ns <= now_ns:
+                    late.append(parcel)
+                else:
+                    self.enqueue(parcel)
+        return late
+
+    def close(self) -> None:
+        """Let the timer go."""
+        if self._pause is not None:
+            self._pause.cancel()
+
+    def _has_room(self, parcel: Parcel, limits: Limits) -> bool:
+        if not self._flight:
+            return True
+        bytes_left = limits.publish_window_bytes - self._flight_bytes
+        return parcel.size_bytes <= bytes_left and len(self._flight) < limits.publish_window_batches
+
+    def _send(self, parcel: Parcel, table_version: int, unreachable: list[str]) -> bool:
+        request = self.connection.request(lambda message: self._answer(request, message))
+        elsewhere = [ledger for ledger in parcel.ledgers if ledger.split("/")[1] != self.instance]
+        skipped = unreachable if parcel.batch.keyed else []
+        message = wire.Publish(request, parcel.sender.name, parcel.sequence, table_version, skipped, elsewhere)
+        if not self.connection.send(message, parcel.batch.index_bytes, parcel.batch.payload):
+            self.connection.forget(request)
+            return False
+        parcel.sent_ns = self._clock.monotonic_ns()
+        self._flight[request] = parcel
+        self._flight_bytes += parcel.size_bytes
+        self._router.sent(self.instance)
+        return True
+
+    def _answer(self, request: int, message: wire.FromInstance) -> None:
+        self._answered(self, self._landed(request), message)
+
+    def _landed(self, request: int) -> Parcel:
+        parcel = self._flight.pop(request)
+        self.connection.forget(request)
+        self._flight_bytes -= parcel.size_bytes
+        self._router.answered(self.instance)
+        return parcel
+
+    def _resume(self, resume: Callable[[], None]) -> None:
+        self._pause = None
+        resume()
+
+
+def _later(other: Parcel, parcel: Parcel) -> bool:
+    return other.sender is parcel.sender and other.order > parcel.order

@@ -1,0 +1,300 @@
+"""The forecast engine of one region: runs all forecasters, believes the one that was right lately, and never raises.
+
+Three doors with different prices: :meth:`ForecastEngine.observe` and :meth:`ForecastEngine.forecast` take
+milliseconds and belong in the tick of the forecaster actor; :meth:`ForecastEngine.fit` takes seconds, changes
+nothing, and belongs in the background; :meth:`ForecastEngine.adopt` puts its result in force. An engine is not
+thread-safe; ``fit`` reads nothing that the others write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from fedbus.control.forecast.arima import ArimaForecaster
+from fedbus.control.forecast.conformal import TrackRecord
+from fedbus.control.forecast.protocol import QUANTILES, Forecast
+from fedbus.control.forecast.reactive import Reactive
+from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive, profile
+from fedbus.control.forecast.series import SlotSeries, rate_series
+from fedbus.control.load import NS_PER_S
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fedbus.control.forecast.protocol import FloatArray, Forecaster
+    from fedbus.control.load import LoadHistory
+
+
+#: What a forecaster gets to see in a tick: the week that the profile averages over.
+WINDOW_DAYS = 7
+#: Below this share of measured ones among the recent slots, nobody knows the present level.
+RECENT_SLOTS, RECENT_SHARE = 6, 0.5
+
+
+class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Knobs of the engine, the same for every series (nothing is tuned per series)."""
+
+    slot_s: int = 300
+    history_days: int = 28
+    scored_leads: int = 12
+    """Leads whose errors are kept; beyond them the last one's bounds hold."""
+    record_slots: int = 576
+    """How many past forecasts the rolling error and the bounds look back on."""
+    backtest_stride: int = 2
+    lead_s: float = 300.0
+    """Time provisioning takes: the lead at which forecasters are compared."""
+    largest_mase: float = 1.2
+    """The accuracy gate: a model worse than this × the naive scale is not believed."""
+    switch_gain: float = 0.95
+    """Another model takes over only if its error is below this share of the present one's."""
+    largest_growth: float = 3.0
+    """Clamp: no forecast beyond this × the largest load seen."""
+    refit_every_s: float = 86_400.0
+    maximum_horizon_slots: int = 576
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Result of a fit: fitted forecasters by name, their backtest, and what went wrong with the others."""
+
+    at_slot: int
+    forecasters: dict[str, Forecaster]
+    records: dict[str, TrackRecord]
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+class ForecastEngine:
+    """Forecasts of one region. ``forecasters`` are in the order of preference; the last resort is always reactive."""
+
+    def __init__(
+        self,
+        region: str,
+        settings: EngineSettings | None = None,
+        forecasters: Sequence[Forecaster] | None = None,
+    ) -> None:
+        self.region = region
+        self.settings = settings or EngineSettings()
+        self._offered = tuple(forecasters or (ArimaForecaster(), ProfileLevel(), SeasonalNaive()))
+        self._series = SlotSeries(np.empty(0), 0, self.settings.slot_s)
+        self._filled = self._series
+        self._reactive = Reactive()
+        self._fitted: dict[str, Forecaster] = {}
+        self._records: dict[str, TrackRecord] = {self._reactive.name: _new_record(self.settings)}
+        self._fitted_at_slot: int | None = None
+        self._fitted_names: frozenset[str] = frozenset()
+        self._failures: dict[str, str] = {}
+        self._chosen = ""
+        self._waiting: deque[tuple[int, dict[str, FloatArray]]] = deque(maxlen=4 * self.settings.scored_leads)
+        """Paths by the slot they start at, until their slots have passed."""
+
+    def observe(self, history: LoadHistory) -> None:
+        """Take the region's history as it is now (the whole of it), and score earlier forecasts against it."""
+        settings = self.settings
+        self._series = rate_series(history, settings.slot_s, _history_slots(self.settings))
+        self._filled = self._series.filled()
+        leads = settings.scored_leads
+        while self._waiting and self._waiting[0][0] + leads <= self._series.end_slot:
+            start, paths = self._waiting.popleft()
+            at = start - self._series.first_slot
+            if at >= 0:
+                for name, path in paths.items():
+                    self._records.setdefault(name, _new_record(self.settings)).add(
+                        path, self._series.values[at : at + leads]
+                    )
+
+    def fit_due(self, now_ns: int) -> bool:
+        """Whether a fit would change something: never fitted, too old, or history now suffices for another model."""
+        possible = {f.name for f in self._offered if _suffices(f, self._filled)}
+        if self._fitted_at_slot is None:
+            return bool(possible)
+        age_s = now_ns / NS_PER_S - self._fitted_at_slot * self.settings.slot_s
+        return age_s >= self.settings.refit_every_s or bool(possible - self._fitted_names - self._failures.keys())
+
+    def fit(self, history: LoadHistory) -> Fitted:
+        """Fit and backtest every forecaster the history suffices for: seconds; never raises, changes nothing here.
+
+        The newest day (at most a quarter) is held out of the fit and forecast from many origins, so that errors and
+        bounds are honest from the first forecast on.
+        """
+        series = rate_series(history, self.settings.slot_s, _history_slots(self.settings))
+        filled = series.filled()
+        result = Fitted(series.end_slot, {}, {})
+        held_out = min(series.slots_per_day, len(series.values) // 4)
+        for forecaster in (*self._offered, self._reactive):
+            if forecaster is not self._reactive and not _suffices(forecaster, filled):
+                continue
+            try:
+                fitted = forecaster.fit(filled.head(len(filled.values) - held_out))
+                record = self._backtest(fitted, series, filled, held_out)
+            except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
+                result.failures[forecaster.name] = f"{type(error).__name__}: {error}"
+            else:
+                result.forecasters[forecaster.name] = fitted
+                result.records[forecaster.name] = record
+        return result
+
+    def adopt(self, fitted: Fitted) -> None:
+        """Put a fit in force; a record earned live is kept, a shorter one is replaced by the backtest's."""
+        self._fitted = {name: each for name, each in fitted.forecasters.items() if name != self._reactive.name}
+        self._fitted_at_slot = fitted.at_slot
+        self._fitted_names = frozenset(fitted.forecasters)
+        self._failures = dict(fitted.failures)
+        for name, record in fitted.records.items():
+            if len(self._records.get(name, ())) < len(record):
+                self._records[name] = record
+
+    def forecast(self, now_ns: int, horizon_s: float, lead_s: float | None = None) -> Forecast:
+        """Forecast from the slot that is under way up to ``now_ns + horizon_s``: milliseconds, never raises.
+
+        ``lead_s``: the time provisioning takes now, by which forecasters are compared (default: the setting).
+        """
+        slot_s = self.settings.slot_s
+        slot_ns = slot_s * NS_PER_S
+        now_slot = now_ns // slot_ns
+        length = -(-round(now_ns + max(0.0, horizon_s) * NS_PER_S) // slot_ns) - now_slot
+        length = min(self.settings.maximum_horizon_slots, max(1, self.settings.scored_leads, length))
+        window = _recent_window(self._filled, now_slot)
+        notes = [f"{name} failed ({why})" for name, why in self._failures.items()]
+        paths = self._paths(window, length, notes)
+        lead = max(0, math.ceil((self.settings.lead_s if lead_s is None else lead_s) / slot_s))
+        scores = self._scores(lead)
+        name = self._choose(paths, scores, notes)
+        self._remember(window, paths)
+        point = paths[name]
+        offsets = self._records.setdefault(name, _new_record(self.settings)).offsets()[
+            np.minimum(np.arange(length), self.settings.scored_leads - 1)
+        ]
+        ceiling = self._ceiling()
+        bounds = np.clip(np.expm1(np.log1p(point)[:, None] + offsets), 0.0, ceiling)
+        return Forecast(
+            region=self.region,
+            made_at_ns=now_ns,
+            start_ns=window.end_slot * slot_ns,
+            slot_s=slot_s,
+            model=name,
+            basis="fallback" if name == self._reactive.name else "model",
+            point_eps=tuple(point.tolist()),
+            quantiles={q: tuple(bounds[:, index].tolist()) for index, q in enumerate(QUANTILES)},
+            normal_eps=tuple(np.clip(_normal(window, length), 0.0, ceiling).tolist()),
+            mase=scores.get(name),
+            scores=scores,
+            note="; ".join(notes),
+        )
+
+    def recent(self, slots: int) -> tuple[int, int, tuple[float, ...]]:
+        """For showing: (start in ns, slot_s, events/s) of the last ``slots`` slots observed."""
+        tail = self._series.tail(slots)
+        return tail.first_slot * self.settings.slot_s * NS_PER_S, self.settings.slot_s, tuple(tail.values.tolist())
+
+    def _backtest(self, fitted: Forecaster, series: SlotSeries, filled: SlotSeries, held_out: int) -> TrackRecord:
+        record = _new_record(self.settings)
+        leads, end = self.settings.scored_leads, len(series.values)
+        padded = np.concatenate([series.values, np.full(leads, np.nan)])
+        for origin in range(max(1, end - held_out), end, self.settings.backtest_stride):
+            window = filled.head(origin).tail(WINDOW_DAYS * series.slots_per_day)
+            path = _sound(fitted.forward(window, leads), window, self.settings.largest_growth)
+            if path is not None:
+                record.add(path, padded[origin : origin + leads])
+        return record
+
+    def _paths(self, window: SlotSeries, length: int, notes: list[str]) -> dict[str, FloatArray]:
+        """Point paths of all that can say something now; the reactive one always."""
+        heard = self._series.extended_to(window.end_slot).measured_share(RECENT_SLOTS) >= RECENT_SHARE
+        if not heard:
+            notes.append("recent load was not measured")
+        paths: dict[str, FloatArray] = {}
+        for name, forecaster in self._fitted.items():
+            if len(window.values) < window.slots_per_day or (forecaster.needs_recent and not heard):
+                continue
+            try:
+                path = _sound(forecaster.forward(window, length), window, self.settings.largest_growth)
+            except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
+                notes.append(f"{name} failed ({type(error).__name__}: {error})")
+                continue
+            if path is None:
+                notes.append(f"{name} gave no sensible numbers")
+            else:
+                paths[name] = path
+        # The last resort does without a record: whatever happens, there is a path.
+        paths[self._reactive.name] = np.clip(self._reactive.forward(window, length), 0.0, None)
+        return paths
+
+    def _scores(self, lead: int) -> dict[str, float]:
+        """Rolling MASE at the lead, per forecaster that has a record."""
+        values = self._series.values
+        day = self._series.slots_per_day
+        shift = day if len(values) > day else 1
+        steps = np.abs(values[shift:] - values[:-shift])
+        steps = steps[np.isfinite(steps)]
+        scale = float(steps.mean()) if len(steps) else 0.0
+        # A constant series has no scale; a thousandth of its level stands in, so that rounding is no error.
+        scale = max(scale, 1e-3 * float(self._filled.values.mean()) if len(values) else 0.0, 1e-9)
+        errors = {name: record.mean_absolute_error(lead) for name, record in self._records.items()}
+        return {name: round(error / scale, 4) for name, error in errors.items() if math.isfinite(error)}
+
+    def _choose(self, paths: dict[str, FloatArray], scores: dict[str, float], notes: list[str]) -> str:
+        """The forecaster with the least recent error that passes the gate; the present one unless clearly beaten."""
+        models = [name for name in paths if name != self._reactive.name]
+        trusted = {name: scores[name] for name in models if scores.get(name, math.inf) <= self.settings.largest_mase}
+        if not trusted:
+            notes.append("no model was accurate lately" if models else "history is too short for a model")
+            return self._reactive.name
+        best = min(trusted, key=lambda name: trusted[name])
+        if trusted.get(self._chosen, math.inf) * self.settings.switch_gain > trusted[best]:
+            self._chosen = best
+        return self._chosen
+
+    def _remember(self, window: SlotSeries, paths: dict[str, FloatArray]) -> None:
+        """Keep the first forecast made in each slot, to be scored once its slots have passed."""
+        if len(window.values) and (not self._waiting or self._waiting[-1][0] < window.end_slot):
+            leads = self.settings.scored_leads
+            self._waiting.append((window.end_slot, {name: path[:leads].copy() for name, path in paths.items()}))
+
+    def _ceiling(self) -> float:
+        return self.settings.largest_growth * float(self._filled.values.max(initial=0.0))
+
+
+def _history_slots(settings: EngineSettings) -> int:
+    return settings.history_days * 86_400 // settings.slot_s
+
+
+def _new_record(settings: EngineSettings) -> TrackRecord:
+    return TrackRecord(settings.scored_leads, settings.record_slots, QUANTILES)
+
+
+def _suffices(forecaster: Forecaster, series: SlotSeries) -> bool:
+    """A quarter at most is held out of the fit, and what remains must suffice."""
+    return len(series.values) * 3 // 4 >= forecaster.minimum_slots(series.slots_per_day)
+
+
+def _recent_window(filled: SlotSeries, now_slot: int) -> SlotSeries:
+    """The recent past without holes, up to the slot under way; what was not heard yet is bridged.
+
+    Empty if nothing recent is known at all.
+    """
+    recent = filled.tail(WINDOW_DAYS * filled.slots_per_day)
+    unheard = now_slot - recent.end_slot
+    if unheard >= len(recent.values) or recent.first_slot >= now_slot:
+        return SlotSeries(np.empty(0), now_slot, filled.slot_s)
+    return recent.extended_to(now_slot).filled()
+
+
+def _sound(path: FloatArray, window: SlotSeries, largest_growth: float) -> FloatArray | None:
+    """The path within its clamps, or None if it is not finite or mostly beyond them."""
+    ceiling = largest_growth * float(window.values.max(initial=0.0))
+    if not np.isfinite(path).all() or float(np.median(path)) > ceiling:
+        return None
+    return np.clip(path, 0.0, ceiling)
+
+
+def _normal(window: SlotSeries, length: int) -> FloatArray:
+    """What is usual at that time of day; the median while there is not a day of history."""
+    if len(window.values) >= window.slots_per_day:
+        return profile(window.values, window.slots_per_day, 0, length)
+    return np.full(length, float(np.median(window.values)) if len(window.values) else 0.0)

@@ -1,0 +1,36 @@
+"""The federation file: one options tree, one place of defaults, passed down by section.
+
+:func:`load_federation` is the door; each section has a file of its own. Needs the extra ``cluster`` (pydantic, PyYAML).
+"""
+
+from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
+from fedbus.options.federation import DataOptions, FederationOptions
+from fedbus.options.gateway import GatewayOptions, SecurityOptions
+from fedbus.options.load import load_federation
+from fedbus.options.quantity import PortRange
+from fedbus.options.reference import commented_yaml
+from fedbus.options.regions import AdvertiseOptions, InstanceBounds, InstanceSize, ListenOptions, RegionOptions
+from fedbus.options.topics import TopicPolicy, TopicsOptions, policy_for
+
+__all__ = [
+    "AdvertiseOptions",
+    "DataOptions",
+    "FederationOptions",
+    "ForecastingOptions",
+    "GatewayOptions",
+    "HealthOptions",
+    "InstanceBounds",
+    "InstanceSize",
+    "ListenOptions",
+    "ManagerOptions",
+    "PortRange",
+    "RegionOptions",
+    "SecurityOptions",
+    "SlaOptions",
+    "TopicPolicy",
+    "TopicsOptions",
+    "TriggerOptions",
+    "commented_yaml",
+    "load_federation",
+    "policy_for",
+]

@@ -1,0 +1,203 @@
+"""Sections of the control plane: promises (SLAs), announced events (triggers), forecasting, the manager, health.
+
+Defaults of knobs are those of the control core; here they get names, units and checks, and are turned into its types.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from fedbus.control.health import HealthSettings
+from fedbus.control.sla import DEFAULT_AVAILABILITY, DEFAULT_MAX_LATENCY_MS, Sla
+from fedbus.control.trigger import MAXIMUM_FACTOR, Trigger
+from fedbus.control.view import PlanSettings
+from fedbus.options.quantity import DurationMs
+from fedbus.options.section import Section
+from fedbus.options.topics import Filter
+
+ForecastModel = Literal["arima", "profile", "seasonal_naive"]
+MINUTE_MS = 60_000
+DAY_MS = 86_400_000
+_PLAN = PlanSettings()
+_HEALTH = HealthSettings()
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+class SlaOptions(Section):
+    """What is promised for the topics of a filter."""
+
+    filter: Filter = Field(description="Topics it is about.")
+    latency_ms: DurationMs = Field(
+        DEFAULT_MAX_LATENCY_MS, gt=0, alias="latency", description="Longest time from publishing to delivery."
+    )
+    availability: float = Field(
+        DEFAULT_AVAILABILITY,
+        gt=0,
+        lt=1,
+        description="Share of time in which it is kept; implies the forecast quantile.",
+    )
+
+    def sla(self) -> Sla:
+        """As the control plane knows it."""
+        return Sla(self.filter, self.latency_ms, self.availability)
+
+
+class TriggerOptions(Section):
+    """An event outside the bus that is known ahead."""
+
+    name: str = Field(min_length=1, max_length=128, description="Its name in forecasts and directives.")
+    region: str | None = Field(None, description="Region it is felt in; none: all.")
+    start: AwareDatetime = Field(description="When the load begins, with its zone: 2026-11-27T08:00:00Z.")
+    end: AwareDatetime = Field(description="When the load is over.")
+    factor: float = Field(
+        1.0, gt=0, le=MAXIMUM_FACTOR, description="The expected load is this many times the usual one …"
+    )
+    extra_events_per_s: float = Field(0.0, ge=0, description="… plus this many events per second.")
+
+    @model_validator(mode="after")
+    def _forward(self) -> TriggerOptions:
+        if self.end <= self.start:
+            raise ValueError(f"end ({self.end.isoformat()}) is not after start ({self.start.isoformat()})")
+        return self
+
+    def trigger(self) -> Trigger:
+        """As the control plane knows it; its id is its name."""
+        return Trigger(
+            id=self.name,
+            start_ns=math.floor(self.start.timestamp() * 1000) * 1_000_000,
+            end_ns=math.ceil(self.end.timestamp() * 1000) * 1_000_000,
+            name=self.name,
+            region=self.region,
+            expected_factor=self.factor,
+            expected_extra_eps=self.extra_events_per_s,
+        )
+
+
+class ForecastingOptions(Section):
+    """How load is predicted."""
+
+    enabled: bool = Field(True, description="Without forecasts a region scales by its live load alone.")
+    slot_ms: DurationMs = Field(
+        MINUTE_MS, ge=1000, alias="slot", description="Load history is kept in slots this long."
+    )
+    step_ms: DurationMs = Field(
+        5 * MINUTE_MS,
+        ge=1000,
+        alias="step",
+        description="Forecasts are made in steps this long: a multiple of the slot.",
+    )
+    horizon_ms: DurationMs = Field(120 * MINUTE_MS, gt=0, alias="horizon", description="How far a forecast reaches.")
+    lead_ms: DurationMs = Field(
+        MINUTE_MS, gt=0, alias="lead", description="From ordering an instance to its service: how far ahead to act."
+    )
+    interval_ms: DurationMs = Field(5 * MINUTE_MS, gt=0, alias="interval", description="A new forecast this often.")
+    history_ms: DurationMs = Field(28 * DAY_MS, gt=0, alias="history", description="Past load the models look at.")
+    keep_ms: DurationMs = Field(35 * DAY_MS, gt=0, alias="keep", description="Past load the store keeps.")
+    models: tuple[ForecastModel, ...] = Field(
+        get_args(ForecastModel),
+        description="Models that may be selected, in the order of preference; the reactive fallback is always there.",
+    )
+    quantile: float | None = Field(
+        None, ge=0.5, lt=1, description="Forecast quantile to provide for; none: what the SLAs imply."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ForecastingOptions:
+        if not self.slot_ms <= self.lead_ms <= self.horizon_ms <= self.history_ms <= self.keep_ms:
+            raise ValueError("slot ≤ lead ≤ horizon ≤ history ≤ keep does not hold")
+        if self.slot_ms % 1000 or DAY_MS % self.slot_ms:
+            raise ValueError("slot must be a whole number of seconds and divide the day, such as 30s, 1m or 5m")
+        if self.step_ms % self.slot_ms or DAY_MS % self.step_ms:
+            raise ValueError("step must be a multiple of slot and divide the day, such as 5m")
+        return self
+
+    @property
+    def slot_s(self) -> int:
+        """Length of a slot in seconds."""
+        return self.slot_ms // 1000
+
+
+class ManagerOptions(Section):
+    """The federation manager of each region."""
+
+    tick_interval_ms: DurationMs = Field(5000, ge=10, alias="tick_interval", description="Wait between two ticks.")
+    drain_deadline_ms: DurationMs = Field(
+        30_000, gt=0, alias="drain_deadline", description="A draining instance delivers its backlog within this time."
+    )
+    target_utilization: float | None = Field(
+        None, gt=0, le=1, description="How full an instance is planned to be; none: what the SLAs imply."
+    )
+    spare_instances: int = Field(
+        _PLAN.spare_instances,
+        ge=0,
+        le=100,
+        description="Instances beyond the need, so that losing that many leaves enough.",
+    )
+    scale_in_window_ms: DurationMs = Field(
+        _ms(_PLAN.scale_in_window_s),
+        ge=0,
+        alias="scale_in_window",
+        description="Never scale below the largest need of this past.",
+    )
+    scale_in_pause_ms: DurationMs = Field(
+        _ms(_PLAN.scale_in_pause_s), ge=0, alias="scale_in_pause", description="Wait between two scale-ins."
+    )
+    scale_out_pause_ms: DurationMs = Field(
+        _ms(_PLAN.scale_out_pause_s),
+        ge=0,
+        alias="scale_out_pause",
+        description="Wait before the same need is ordered again; a larger one does not wait.",
+    )
+    repair_after_ms: DurationMs = Field(
+        _ms(_PLAN.repair_after_s),
+        ge=0,
+        alias="repair_after",
+        description="An unreachable instance is waited for so long.",
+    )
+    brake_share: float = Field(
+        _PLAN.brake_share, gt=0, le=1, description="This share of a region gone at once: hold, the view may be broken …"
+    )
+    brake_ms: DurationMs = Field(_ms(_PLAN.brake_s), ge=0, alias="brake", description="… for this long.")
+
+    def plan_settings(self) -> PlanSettings:
+        """As the plan knows them."""
+        return PlanSettings(
+            spare_instances=self.spare_instances,
+            scale_in_window_s=self.scale_in_window_ms / 1000,
+            scale_in_pause_s=self.scale_in_pause_ms / 1000,
+            scale_out_pause_s=self.scale_out_pause_ms / 1000,
+            repair_after_s=self.repair_after_ms / 1000,
+            brake_share=self.brake_share,
+            brake_s=self.brake_ms / 1000,
+        )
+
+
+class HealthOptions(Section):
+    """When the health monitor calls an instance degraded, unreachable or dead."""
+
+    probe_interval_ms: DurationMs = Field(500, ge=10, alias="probe_interval", description="Wait between two probes.")
+    probe_timeout_ms: DurationMs = Field(
+        1000, ge=10, alias="probe_timeout", description="A probe unanswered so long has failed."
+    )
+    slow_ms: DurationMs = Field(
+        _ms(_HEALTH.slow_ms / 1000), gt=0, alias="slow", description="Answers slower than this: degraded."
+    )
+    full_share: float = Field(
+        _HEALTH.full_share, gt=0, le=1, description="A queue fuller than this share of its bound: degraded."
+    )
+    start_limit_ms: DurationMs = Field(
+        _ms(_HEALTH.start_limit_s), gt=0, alias="start_limit", description="A starting instance may be silent so long."
+    )
+    dead_after_ms: DurationMs = Field(
+        _ms(_HEALTH.dead_after_s), gt=0, alias="dead_after", description="Unreachable so long: it is dead."
+    )
+
+    def settings(self) -> HealthSettings:
+        """As the health core knows them."""
+        return HealthSettings(self.slow_ms, self.full_share, self.start_limit_ms / 1000, self.dead_after_ms / 1000)

@@ -1,0 +1,166 @@
+"""A region of the federation file: where it is, where its instances run and listen, how big and how many they are."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from fedbus.control.capacity import InstanceSize as Capacity
+from fedbus.options.quantity import PortRange, Ports, SizeBytes
+from fedbus.options.section import Section
+
+REGION_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,61}[a-z0-9]")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# What others on the machine take: a stable port may not lie where Ray or the kernel hands out ports of their own.
+TAKEN_PORTS: tuple[tuple[PortRange, str], ...] = (
+    (PortRange(1, 1023), "privileged ports"),
+    (PortRange(6379, 6379), "Ray's head"),
+    (PortRange(8265, 8265), "Ray's dashboard"),
+    (PortRange(10001, 19999), "Ray's client and workers"),
+    (PortRange(32768, 60999), "the kernel's ephemeral ports"),
+)
+FIRST_PORT = 24_000
+PORTS_PER_REGION = 500
+LAST_PORT = 31_999
+
+
+def _check_ports(ports: PortRange) -> PortRange:
+    for taken, whose in TAKEN_PORTS:
+        if ports.overlaps(taken):
+            raise ValueError(f"{ports} meets {taken} ({whose}); take ports between 20000 and 32000")
+    return ports
+
+
+FreePorts = Annotated[Ports, AfterValidator(_check_ports)]
+
+
+class InstanceSize(Section):
+    """A size of bus instance and the capacity it is declared to have until it was measured."""
+
+    events_per_s: float = Field(20_000.0, gt=0, description="Events per second it holds at the SLA's latency.")
+    bytes_per_s: SizeBytes = Field(32 * 2**20, gt=0, description="Bytes per second it holds at the SLA's latency.")
+    cost: float = Field(1.0, gt=0, description="Price per hour in any unit; only the ratio between sizes matters.")
+    cpus: float = Field(0.1, ge=0, description="CPUs that Ray reserves for it.")
+    memory_bytes: SizeBytes = Field(256 * 2**20, gt=0, alias="memory", description="Memory that Ray reserves for it.")
+
+
+class InstanceBounds(Section):
+    """How many instances a region may have."""
+
+    min: int = Field(1, ge=1, le=500, description="Never fewer than this many.")
+    max: int = Field(4, ge=1, le=500, description="Never more than this many.")
+    initial: int = Field(1, ge=1, le=500, description="This many when the region starts for the first time.")
+    size: str = Field("small", description="Size of new instances: a key of `sizes`.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> InstanceBounds:
+        if not self.min <= self.initial <= self.max:
+            raise ValueError(f"min ({self.min}) ≤ initial ({self.initial}) ≤ max ({self.max}) does not hold")
+        return self
+
+
+class ListenOptions(Section):
+    """Where the instances of a region bind their data sockets."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to bind; 0.0.0.0 for all.")
+    ports: FreePorts | None = Field(
+        None,
+        description="One stable port per instance from this range, outside Ray's and the ephemeral ports. "
+        "Without it: 500 ports per region from 24000 on, in the order of the file.",
+    )
+
+
+class AdvertiseOptions(Section):
+    """What clients and other regions are told to connect to."""
+
+    internal: str | None = Field(None, description="Host for peers of the same network; default: the node's address.")
+    external: str | None = Field(None, description="Host for everybody else; default: the internal one.")
+    ports: FreePorts | None = Field(
+        None, description="External ports, if a NAT maps `listen.ports` to others (as many)."
+    )
+
+
+class RegionOptions(Section):
+    """One service provider's location."""
+
+    provider: str = Field("onprem", min_length=1, description="Service provider: aws, gcp, azure, onprem, …")
+    location: str = Field("", description="Name of the place, for people.")
+    latitude: float = Field(0.0, ge=-90, le=90, description="Degrees north; distance stands in for unmeasured latency.")
+    longitude: float = Field(0.0, ge=-180, le=180, description="Degrees east.")
+    cluster: str = Field(
+        "local", min_length=1, description="Address of its Ray cluster, or `local`: a cluster on this machine, shared."
+    )
+    node_labels: dict[str, str] = Field(
+        default_factory=dict, description="Ray node labels that its nodes carry; empty: any node."
+    )
+    listen: ListenOptions = Field(default_factory=ListenOptions, description="Where instances bind.")
+    advertise: AdvertiseOptions = Field(default_factory=AdvertiseOptions, description="What others connect to.")
+    sizes: dict[str, InstanceSize] = Field(
+        default_factory=lambda: {"small": InstanceSize()}, min_length=1, description="Instance sizes by name."
+    )
+    instances: InstanceBounds = Field(default_factory=InstanceBounds, description="How many instances.")
+    replicas: int = Field(
+        1, ge=1, description="Copies of each ledger (R). This version keeps one, on the instance that wrote it."
+    )
+
+    @field_validator("replicas")
+    @classmethod
+    def _one_copy(cls, replicas: int) -> int:
+        if replicas > 1:
+            raise ValueError(f"{replicas} copies: this version keeps one copy of each ledger; set replicas to 1")
+        return replicas
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RegionOptions:
+        if self.instances.size not in self.sizes:
+            raise ValueError(f"instances.size {self.instances.size!r} is none of the sizes {', '.join(self.sizes)}")
+        ports, mapped = self.listen.ports, self.advertise.ports
+        if ports is not None and ports.last - ports.first + 1 < self.instances.max:
+            raise ValueError(f"listen.ports {ports} has fewer ports than instances.max ({self.instances.max})")
+        if mapped is not None and (ports is None or mapped.last - mapped.first != ports.last - ports.first):
+            raise ValueError(f"advertise.ports {mapped} needs listen.ports with as many ports")
+        return self
+
+    @property
+    def ports(self) -> PortRange:
+        """The ports of the instances; a loaded federation has given every region its range."""
+        assert self.listen.ports is not None, "regions get their ports when the federation is validated"
+        return self.listen.ports
+
+    def capacities(self) -> tuple[Capacity, ...]:
+        """The sizes as the control plane knows them."""
+        return tuple(
+            Capacity(name, size.events_per_s, float(size.bytes_per_s), size.cost) for name, size in self.sizes.items()
+        )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the instances."""
+        return self.listen.host in LOOPBACK
+
+
+def with_ports(regions: dict[str, RegionOptions]) -> dict[str, RegionOptions]:
+    """Give each region without ports the next free default range; ValueError if ranges on one cluster overlap."""
+    for name, region in regions.items():
+        for other, neighbour in regions.items():
+            mine, theirs = region.listen.ports, neighbour.listen.ports
+            if name < other and region.cluster == neighbour.cluster and mine and theirs and mine.overlaps(theirs):
+                raise ValueError(
+                    f"{name} and {other} share ports ({mine} and {theirs}); give each its own listen.ports"
+                )
+    taken = [region.listen.ports for region in regions.values() if region.listen.ports]
+    given: dict[str, RegionOptions] = {}
+    for name, region in regions.items():
+        if region.listen.ports:
+            given[name] = region
+            continue
+        spare = (PortRange(at, at + PORTS_PER_REGION - 1) for at in range(FIRST_PORT, LAST_PORT, PORTS_PER_REGION))
+        ports = next((ports for ports in spare if not any(ports.overlaps(other) for other in taken)), None)
+        if ports is None:
+            raise ValueError(f"{name}: no ports are left between {FIRST_PORT} and {LAST_PORT}; set listen.ports")
+        taken.append(ports)
+        listen = region.listen.model_copy(update={"ports": ports})
+        given[name] = region.model_copy(update={"listen": listen})
+    return given

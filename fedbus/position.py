@@ -1,0 +1,71 @@
+"""Positions: where an event is, everywhere and for ever.
+
+An event's position is (ledger, offset) of the ledger it was *born* in; it keeps that position in every region it is
+linked to. A cursor is one position per ledger: what a stream of several ledgers needs to go on.
+"""
+
+from __future__ import annotations
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from fedbus.errors import InvalidPositionError
+
+_cursor_decoder = msgspec.msgpack.Decoder(dict[str, int])
+
+
+class LedgerId(NamedTuple):
+    """The name of a ledger, ``region/instance/epoch``; an instance writes one ledger in each incarnation."""
+
+    region: str
+    instance: str
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.region}/{self.instance}/{self.epoch}"
+
+    @classmethod
+    def parse(cls, text: str) -> LedgerId:
+        """Read ``region/instance/epoch``; raises :class:`InvalidPositionError`."""
+        parts = text.split("/")
+        if len(parts) != 3 or not all(parts) or not parts[2].isdecimal():
+            raise InvalidPositionError(f"{text!r} is not a ledger: expected region/instance/epoch")
+        return cls(parts[0], parts[1], int(parts[2]))
+
+
+class Position(NamedTuple):
+    """(ledger, offset); offsets count events from 0. Text form ``region/instance/epoch:offset``."""
+
+    ledger: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.ledger}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read the text form; raises :class:`InvalidPositionError`."""
+        ledger, colon, offset = text.rpartition(":")
+        if not colon or not offset.isdecimal():
+            raise InvalidPositionError(f"{text!r} is not a position: expected region/instance/epoch:offset")
+        return cls(str(LedgerId.parse(ledger)), int(offset))
+
+
+def encode_cursor(offsets: Mapping[str, int]) -> str:
+    """An opaque, URL-safe text for the next offset wanted of each ledger."""
+    return urlsafe_b64encode(msgspec.msgpack.encode(dict(sorted(offsets.items())))).decode().rstrip("=")
+
+
+def decode_cursor(text: str) -> dict[str, int]:
+    """The next offset of each ledger; raises :class:`InvalidPositionError` on anything :func:`encode_cursor` did not make."""
+    try:
+        offsets = _cursor_decoder.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
+        raise InvalidPositionError(f"{text[:60]!r} is not a cursor of this bus ({error})") from None
+    if any(offset < 0 for offset in offsets.values()):
+        raise InvalidPositionError(f"{text[:60]!r} is not a cursor of this bus (an offset is negative)")
+    return offsets

@@ -1,0 +1,1 @@
+"""The schema registry's core: subjects, versions and ids, and the validation of event data against them. Pure."""

@@ -1,0 +1,1 @@
+"""What is on disk: ledger files, the data directory, the metadata store."""

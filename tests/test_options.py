@@ -1,0 +1,316 @@
+"""The federation file: what is accepted, and that every mistake says where it is and what to do."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedbus.errors import ConfigurationError
+from fedbus.limits import Limits
+from fedbus.options import FederationOptions, PortRange, TopicPolicy, commented_yaml, load_federation, policy_for
+from fedbus.options.environment import RESERVED, keys_of, section_of
+from fedbus.options.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
+from fedbus.options.topics import overlap, specificity
+from fedbus.topic import FilterSet
+
+LOCAL = Path(__file__).parent.parent / "configs" / "local.yaml"
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load_text(text, environ=None):
+        path = tmp_path / "fed.yaml"
+        path.write_text(text)
+        return load_federation(path, environ or {})
+
+    return load_text
+
+
+@pytest.fixture
+def refusal(load, tmp_path):
+    """What is said about a bad file, without the folder it is in."""
+
+    def refused(text, environ=None):
+        with pytest.raises(ConfigurationError) as caught:
+            load(text, environ)
+        return caught.value.detail.replace(f"{tmp_path}/", "")
+
+    return refused
+
+
+def test_the_local_file_is_the_built_in_default():
+    assert load_federation(LOCAL, {}) == load_federation(None, {}) == FederationOptions()
+
+
+def test_the_local_file_is_what_the_options_say_about_themselves():
+    assert LOCAL.read_text() == commented_yaml(FederationOptions())
+
+
+def test_every_key_is_described():
+    todo, seen = [FederationOptions], set()
+    while todo:
+        section = todo.pop()
+        seen.add(section)
+        for key, field in keys_of(section).items():
+            assert field.description, f"{section.__name__}.{key}"
+            inner = section_of(field.annotation)
+            if inner is not None and inner not in seen:
+                todo.append(inner)
+    assert len(seen) > 10
+
+
+def test_the_default_is_three_regions_on_this_machine():
+    options = load_federation(None, {})
+    assert list(options.regions) == ["aws.us-east-1", "gcp.europe-west1", "onprem.berlin"]
+    assert {region.cluster for region in options.regions.values()} == {"local"}
+    assert all(region.is_loopback for region in options.regions.values())
+    ranges = [region.ports for region in options.regions.values()]
+    assert ranges == [PortRange(24000, 24499), PortRange(24500, 24999), PortRange(25000, 25499)]
+    assert options.data.root.is_absolute()
+
+
+def test_an_empty_file_is_the_default(load):
+    assert load("") == load("# nothing\n") == FederationOptions()
+
+
+def test_quantities_are_read_with_their_units(load):
+    options = load(
+        "forecasting: {slot: 5m, lead: 10m, history: 7d}\n"
+        "limits: {event_bytes: 64KiB, ledger_roll_ms: 1h, sessions: 9}\n"
+        "topics: {policies: [{filter: 'a.>', retention: 1.5h}]}\n"
+    )
+    assert (options.forecasting.slot_ms, options.forecasting.slot_s) == (300_000, 300)
+    assert options.forecasting.history_ms == 7 * 86_400_000
+    assert options.limits == Limits(event_bytes=65_536, ledger_roll_ms=3_600_000, sessions=9)
+    assert options.topics.policies[0].retention_ms == 5_400_000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("gatway:\n  port: 1\n", "fed.yaml:1:1: gatway: unknown key; did you mean gateway?"),
+        ("name: x\ngateway:\n  prot: 1\n", "fed.yaml:3:3: gateway.prot: unknown key; did you mean port?"),
+        ("gateway:\n  port: x\n", "fed.yaml:2:3: gateway.port: input should be a valid integer"),
+        ("gateway:\n  port: 8265\n", "fed.yaml:2:3: gateway.port: 8265 is the port of Ray's dashboard; take another"),
+        ("gateway: 5\n", "fed.yaml:1:1: gateway: "),
+        ("a: [1\n", "fed.yaml:2:1: not valid YAML"),
+        ("a: \t- x\n", "fed.yaml:1:"),
+        ("a: \x01\n", "fed.yaml: not valid YAML"),
+        ("- 1\n", "fed.yaml:1:1: holds a list; a federation file is a mapping"),
+        ("name: a\nname: b\n", "fed.yaml:2:1: name: is there twice"),
+        ("a: &a [*a]\n", "fed.yaml:1:4: a[0]: the aliases"),
+        ("a: {<<: {b: 1}}\n", "merge keys (<<)"),
+        ("? [a]\n: b\n", "keys are plain words"),
+        ("name: 'Ü'\n", "fed.yaml:1:1: name: 'Ü' is no federation name"),
+        ("limits:\n  event_bytez: 1MiB\n", "fed.yaml:2:3: limits.event_bytez: unknown key; did you mean event_bytes?"),
+        ("limits:\n  event_bytes: 5MiB\n", "limits: event_bytes (5242880) must not exceed batch_bytes (4194304)"),
+        ("limits:\n  event_bytes: 0\n", "fed.yaml:2:3: limits.event_bytes: 0 is no limit"),
+        ("limits: 5\n", "fed.yaml:1:1: limits: is a mapping"),
+        ("forecasting:\n  slot: 60\n", "fed.yaml:2:3: forecasting.slot: 60 has no unit; write a duration such as"),
+        ("forecasting: {horizon: 10s}\n", "slot ≤ lead ≤ horizon ≤ history ≤ keep does not hold"),
+        ("forecasting: {slot: 7s}\n", "divide the day"),
+        ("forecasting: {step: 90s}\n", "step must be a multiple of slot"),
+        ("forecasting: {models: [lstm]}\n", "forecasting.models[0]: input should be 'arima', 'profile' or"),
+        ("gateway:\n  host: 0.0.0.0\n", "gateway listens beyond this machine"),
+        ("slas:\n- filter: 'a.>.b'\n", "fed.yaml:2:3: slas[0].filter: 'a.>.b' is not a filter"),
+        ("slas:\n- latency: 1s\n", "fed.yaml:2:3: slas[0].filter: is missing; add it"),
+        ("topics: {policies: [{filter: 'a.*'}, {filter: '*.b'}]}\n", "filters a.* and *.b are equally specific"),
+        ("triggers:\n- {name: x, start: 2026-13-41, end: 2026-01-01}\n", "fed.yaml:2:13: triggers[0].start"),
+        ("triggers:\n- {name: x, start: 2026-01-01 00:00:00, end: 2026-01-02 00:00:00Z}\n", "timezone"),
+        (
+            "triggers:\n- {name: x, region: eu, start: 2026-01-01T00:00:00Z, end: 2026-01-02T00:00:00Z}\n",
+            "trigger 'x' names the unknown region eu",
+        ),
+        ("regions:\n", "fed.yaml:1:1: regions: input should be a mapping"),
+        ("regions: {}\n", "fed.yaml:1:1: regions: "),
+        ("regions:\n  Foo: {}\n", "fed.yaml:2:3: regions.Foo: Foo is no region id"),
+        ("regions:\n  aws.x:\n    latitude: 91\n", "fed.yaml:3:5: regions[aws.x].latitude: "),
+        ("regions:\n  aws.x:\n    latitude: .nan\n", "fed.yaml:3:5: regions[aws.x].latitude: "),
+        ("regions:\n  aws.x:\n    replicas: 2\n", "this version keeps one copy"),
+        ("regions:\n  aws.x:\n    instances: {min: 3, max: 2}\n", "min (3) ≤ initial (1) ≤ max (2)"),
+        ("regions:\n  aws.x:\n    instances: {size: huge}\n", "'huge' is none of the sizes small"),
+        ("regions:\n  aws.x:\n    sizes: {s: {cpuss: 1}}\n", "sizes.s.cpuss: unknown key; did you mean cpus?"),
+        ("regions:\n  aws.x:\n    listen: {ports: 10000-20500}\n", "meets 10001-19999 (Ray's client and workers)"),
+        ("regions:\n  aws.x:\n    listen: {ports: 30000-40000}\n", "the kernel's ephemeral ports"),
+        ("regions:\n  aws.x:\n    listen: {ports: 24000-24001}\n", "fewer ports than instances.max (4)"),
+        (
+            "regions:\n  aa: {listen: {ports: 24000-24999}}\n  bb: {listen: {ports: 24999-25999}}\n",
+            "aa and bb share ports (24000-24999 and 24999-25999)",
+        ),
+    ],
+)
+def test_a_mistake_is_refused_with_its_place_and_a_remedy(refusal, text, said):
+    assert said in refusal(text)
+
+
+def test_all_mistakes_are_told_at_once(refusal):
+    assert len(refusal("gatway: 1\ngateway: {port: x}\nslas: [{latency: 5}]\n").splitlines()) == 4
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path):
+    for path, said in (
+        (tmp_path / "none.yaml", "there is no such file"),
+        (tmp_path, "cannot be read: Is a directory"),
+    ):
+        with pytest.raises(ConfigurationError, match=said):
+            load_federation(path, {})
+    latin = tmp_path / "latin.yaml"
+    latin.write_bytes("name: é".encode("latin-1"))
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        load_federation(latin, {})
+
+
+def test_a_small_file_cannot_mean_a_huge_one(refusal):
+    lines = ["a0: &a0 [1,1,1,1,1,1,1,1,1,1]"]
+    lines += [f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "aliases" in refusal("\n".join(lines))
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200))
+def test_no_bytes_do_more_than_be_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("any", numbered=True) / "fed.yaml"
+    path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
+    try:
+        said = load_federation(path, {}).name
+    except ConfigurationError as error:
+        said = error.detail
+    assert said == "local" or str(path) in said
+
+
+def test_regions_without_ports_get_free_ones(load):
+    options = load("regions:\n  aa: {}\n  bb: {listen: {ports: 24000-24499}}\n  cc: {}\n")
+    assert [region.ports.first for region in options.regions.values()] == [24500, 24000, 25000]
+
+
+def test_regions_on_different_clusters_may_use_the_same_ports(load):
+    options = load(
+        "regions:\n  aa: {cluster: 'h1:6379', listen: {ports: 24000-24499}}\n  bb: {listen: {ports: 24000-24499}}\n"
+    )
+    assert options.regions["aa"].ports == options.regions["bb"].ports
+
+
+def test_listening_to_the_network_needs_a_word(load):
+    options = load("gateway: {host: 0.0.0.0}\nsecurity: {allow_plaintext: true}\n")
+    assert not options.gateway.is_loopback
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "found"),
+    [
+        ("FEDBUS_NAME", "x", lambda o: o.name == "x"),
+        ("FEDBUS_GATEWAY__PORT", "9000", lambda o: o.gateway.port == 9000),
+        ("FEDBUS_REGIONS__AWS_US_EAST_1__INSTANCES__MAX", "9", lambda o: o.regions["aws.us-east-1"].instances.max == 9),
+        (
+            "FEDBUS_REGIONS__ONPREM_BERLIN__SIZES__SMALL__CPUS",
+            "2",
+            lambda o: o.regions["onprem.berlin"].sizes["small"].cpus == 2,
+        ),
+        ("FEDBUS_LIMITS__EVENT_BYTES", "512KiB", lambda o: o.limits.event_bytes == 524_288),
+        ("FEDBUS_LIMITS__SESSIONS", "12", lambda o: o.limits.sessions == 12),
+        ("FEDBUS_SLAS__0__LATENCY", "2s", lambda o: o.slas[0].latency_ms == 2000),
+        ("FEDBUS_FORECASTING__ENABLED", "false", lambda o: o.forecasting.enabled is False),
+        ("FEDBUS_DATA__DIRECTORY", "/srv/x", lambda o: o.data.root == Path("/srv/x")),
+    ],
+)
+def test_variables_override_scalars(load, variable, value, found):
+    assert found(load_federation(None, {variable: value}))
+    assert found(load("", {variable: value}))
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("FEDBUS_GATEWAY__PROT", "did you mean FEDBUS_GATEWAY__PORT?"),
+        ("FEDBUS_GATEWAY_PORT", "write it as FEDBUS_GATEWAY__PORT"),
+        (
+            "FEDBUS_GATEWAY__PORT",
+            "environment variable FEDBUS_GATEWAY__PORT: gateway.port: input should be a valid integer",
+        ),
+        ("FEDBUS_GATEWAY__PORT__X", "X is no option there"),
+        ("FEDBUS_LIMITS__SESSIONZ", "did you mean FEDBUS_LIMITS__SESSIONS?"),
+        ("FEDBUS_REGIONS__AWS_US_EAST_1", "only scalars"),
+        ("FEDBUS_SLAS__7__LATENCY", "7 is no place in a list of 1"),
+        ("FEDBUS___PORT", "no option there"),
+    ],
+)
+def test_a_wrong_variable_is_refused(refusal, variable, said):
+    assert said in refusal("slas: [{filter: '>'}]\n", {variable: "nonsense"})
+
+
+def test_variables_of_others_are_left_alone():
+    assert load_federation(None, dict.fromkeys(RESERVED, "x") | {"PATH": "/bin"}) == FederationOptions()
+
+
+@given(st.integers(1, 10**12))
+def test_quantities_survive_being_written(amount):
+    assert parse_duration_ms(format_duration(amount)) == amount
+    assert parse_size_bytes(format_size(amount)) == amount
+
+
+@pytest.mark.parametrize(
+    "written", ["", "7", "d", "-1s", "1e3s", "1 parsec", "0.3ms", "1kib", None, True, 1.5, [], "9" * 15 + "w"]
+)
+def test_what_is_no_quantity_is_refused(written):
+    for parse in (parse_duration_ms, parse_size_bytes):
+        with pytest.raises(ValueError, match="is not a"):
+            parse(written)
+
+
+def test_the_most_specific_policy_wins():
+    policies = [
+        TopicPolicy(filter=pattern) for pattern in (">", "orders.>", "orders.*", "orders.eu", "orders.*.created")
+    ]
+    chosen = {
+        topic: policy_for(topic, policies).filter
+        for topic in ("a", "orders.us", "orders.eu", "orders.eu.created", "orders.a.b.c")
+    }
+    assert chosen == {
+        "a": ">",
+        "orders.us": "orders.*",
+        "orders.eu": "orders.eu",
+        "orders.eu.created": "orders.*.created",
+        "orders.a.b.c": "orders.>",
+    }
+    assert policy_for("b", []).filter == ">"
+
+
+def test_a_tie_between_policies_is_an_error():
+    with pytest.raises(ConfigurationError, match="equally specific"):
+        policy_for("a.b", [TopicPolicy(filter="a.*"), TopicPolicy(filter="*.b")])
+
+
+TOKEN = st.sampled_from(["a", "b", "*"])
+PATTERN = st.builds(
+    lambda tokens, rest: ".".join([*tokens, *rest]),
+    st.lists(TOKEN, min_size=1, max_size=3),
+    st.sampled_from([[], [">"]]),
+)
+TOPIC = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5).map(".".join)
+
+
+@given(PATTERN, PATTERN, TOPIC)
+def test_filters_that_share_a_topic_overlap(one, other, topic):
+    if FilterSet([one]).matches(topic) and FilterSet([other]).matches(topic):
+        assert overlap(one, other)
+        assert overlap(other, one)
+    assert (specificity(one) == specificity(other)) == (specificity(other) == specificity(one))
+
+
+def test_the_control_plane_gets_its_own_types():
+    options = load_federation(None, {})
+    assert options.slas[0].sla().filter == ">"
+    assert options.manager.plan_settings().brake_share == options.manager.brake_share
+    assert options.health.settings().slow_ms == options.health.slow_ms
+    (capacity,) = options.regions["onprem.berlin"].capacities()
+    assert (capacity.name, capacity.events_per_s) == ("small", 20_000.0)
+
+
+def test_a_trigger_means_the_window_it_says(load):
+    options = load(
+        "triggers:\n- {name: sale, region: onprem.berlin, start: 2026-01-01T00:00:00Z, "
+        "end: 2026-01-01T02:00:00+01:00, factor: 3}\n"
+    )
+    trigger = options.triggers[0].trigger()
+    assert (trigger.end_ns - trigger.start_ns, trigger.expected_factor) == (3_600_000_000_000, 3.0)
+    assert trigger.start_ns == 1_767_225_600_000_000_000
