@@ -1,8 +1,8 @@
 """Batches: what producers send, brokers store and subscribers receive.
 
 A batch is two byte strings: an *index* (for each event its topic, key hash and end in the payload, as columns, so that
-whole batches are routed without touching events) and the *payload* (the events' bytes, one after the other). Event bytes
-are never re-encoded on the way; a batch may be sliced by its index.
+whole batches are routed without touching events) and the *payload* (the events' bytes, one after the other). Event
+bytes are never re-encoded on the way; a batch may be sliced by its index.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Buffer = bytes | memoryview
 class BatchIndex(msgspec.Struct, frozen=True, array_like=True):
     """Columns over the events of a batch; little-endian arrays travel as bytes and cost nothing to decode.
 
-    ``topics``: the distinct topics. ``ends``: u32 per event, where its bytes end in the payload. ``topic_of``: u16 per event
-    into ``topics``; empty if there is one topic. ``key_hashes``: u32 per event, 0 = no key; empty if none has a key.
-    ``codec``: 0 = the payload is the events' bytes as they are (others are for later versions, and refused).
+    ``topics``: the distinct topics. ``ends``: u32 per event, where its bytes end in the payload. ``topic_of``: u16 per
+    event into ``topics``; empty if there is one topic. ``key_hashes``: u32 per event, 0 = no key; empty if none has a
+    key. ``codec``: 0 = the payload is the events' bytes as they are (others are for later versions, and refused).
     """
 
     topics: list[str]
@@ -33,6 +33,8 @@ class BatchIndex(msgspec.Struct, frozen=True, array_like=True):
     key_hashes: bytes = b""
     codec: int = 0
 
+
+KNOWN_TOPICS = 65_536  # well-formed topics remembered by whoever checks batches
 
 _encode = msgspec.msgpack.Encoder().encode
 _decoder = msgspec.msgpack.Decoder(BatchIndex)
@@ -76,7 +78,7 @@ class Batch:
     def checked(cls, index_bytes: Buffer, payload: Buffer, known_topics: set[str]) -> Batch:
         """Read a batch from a stranger: raises :class:`ProtocolError` unless every column is consistent.
 
-        ``known_topics`` remembers topics already found well-formed; valid new ones are added to it.
+        ``known_topics`` remembers topics already found well-formed (up to :data:`KNOWN_TOPICS`); new ones are added.
         """
         try:
             batch = cls(_decoder.decode(index_bytes), index_bytes, payload)
@@ -85,20 +87,21 @@ class Batch:
         index, count = batch.index, batch.count
         if index.codec != 0:
             raise ProtocolError(f"codec {index.codec} is not one this version reads (only 0, uncompressed)")
-        if count == 0 or len(index.ends) != count * 4 or not index.topics:
-            raise ProtocolError("a batch holds at least one event and one topic")
+        if count == 0 or len(index.ends) != count * 4 or not 1 <= len(index.topics) <= count:
+            raise ProtocolError("a batch holds at least one event and one topic, and no topic without an event")
         ends = batch.ends
         if ends[-1] != len(payload) or array("I", sorted(ends)) != ends:
             raise ProtocolError(f"event ends do not add up to the payload of {len(payload)} bytes")
-        if len(index.topics) > 1 or index.topic_of:
-            if len(index.topic_of) != count * 2 or max(batch.topic_of) >= len(index.topics):
-                raise ProtocolError("the topic column does not fit the events")
+        if not _topics_fit(batch):
+            raise ProtocolError("the topic column does not fit the events")
         if index.key_hashes and len(index.key_hashes) != count * 4:
             raise ProtocolError("the key column does not fit the events")
         for topic in index.topics:
             if topic not in known_topics:
                 if not is_topic(topic):
                     raise ProtocolError(f"{topic[:80]!r} is not a topic")
+                if len(known_topics) >= KNOWN_TOPICS:
+                    known_topics.clear()
                 known_topics.add(topic)
         return batch
 
@@ -168,6 +171,13 @@ class Batch:
             key_hashes=_bytes("I", keys) if any(keys) else b"",
         )
         return Batch(index, _encode(index), b"".join(parts))
+
+
+def _topics_fit(batch: Batch) -> bool:
+    column, topics = batch.index.topic_of, len(batch.index.topics)
+    if not column:
+        return topics == 1
+    return len(column) == batch.count * 2 and max(batch.topic_of) < topics
 
 
 class BatchBuilder:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 PARTITION_KEY = "partitionkey"
 _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
-_CORE = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype", "data", "data_base64"})
+_CORE = frozenset({"specversion", "id", "source", "type", "time", "datacontenttype", "data", "data_base64"}) | {
+    PARTITION_KEY
+}
 _TEXT_ONLY = frozenset({"subject", "dataschema"})
 # Control characters, surrogates and noncharacters are no part of a CloudEvents string (spec 1.0.2, 2.1).
 _NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -164,7 +166,8 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
             value = structured.get(name)
             if not isinstance(value, str) or not value:
                 raise InvalidEventError(f"{where}: attribute {name!r} is required and must be a non-empty string")
-            check_text(name, value, where)
+            if not value.isprintable():
+                check_text(name, value, where)
         if structured["specversion"] != "1.0":
             raise InvalidEventError(f"{where}: specversion {structured['specversion']!r} is not 1.0")
         content_type = structured.get("datacontenttype")
@@ -175,12 +178,15 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         elif "data" in structured:
             content_type = "application/json"  # what an absent one means for data, and only there (JSON format, 3.1.2)
         payload = _structured_payload(structured, content_type, where)
-        attributes = {k: v for k, v in structured.items() if k not in _CORE and k != PARTITION_KEY and v is not None}
-        check_attributes(attributes, where)
+        attributes: dict[str, Any] = {}
+        if not structured.keys() <= _CORE:
+            attributes = {k: v for k, v in structured.items() if k not in _CORE and v is not None}
+            check_attributes(attributes, where)
         key = structured.get(PARTITION_KEY)
         if key is not None and not isinstance(key, str):
             raise InvalidEventError(f"{where}: {PARTITION_KEY} must be a string")
-        check_text(PARTITION_KEY, key or "", where)
+        if key is not None:
+            check_text(PARTITION_KEY, key, where)
         return cls(
             id=structured["id"], source=structured["source"], type=structured["type"],
             time=check_time(structured.get("time"), where), datacontenttype=content_type, key=key or None,

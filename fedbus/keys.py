@@ -1,8 +1,8 @@
 """Keys, slots and rendezvous hashing: which owner an event with a key goes to.
 
-A key hashes to 32 bits (0 is kept for "no key"), the hash to one of 4,096 slots, and a slot to the owner with the highest
-pseudo-random score (rendezvous hashing; Thaler & Ravishankar 1998), so that a change of owners moves only the slots of
-those that came or went. Everybody who knows the owners' names computes the same answer without talking.
+A key hashes to 32 bits (0 is kept for "no key"), the hash to one of 4,096 slots, and a slot to the owner with the
+highest pseudo-random score (rendezvous hashing; Thaler & Ravishankar 1998), so that a change of owners moves only the
+slots of those that came or went. Everybody who knows the owners' names computes the same answer without talking.
 """
 
 from __future__ import annotations

@@ -33,12 +33,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     http_body_bytes: Annotated[int, _why("Largest HTTP body; Ray Serve has no limit of its own.")] = 8 * MIB
     key_bytes: Annotated[int, _why("Longest key; keys are hashed and kept per event.")] = KIB
     attributes_bytes: Annotated[int, _why("Most CloudEvents attributes of one event, encoded.")] = 8 * KIB
+    name_bytes: Annotated[int, _why("Longest name of a session, group, member or producer: they are kept.")] = 256
     filters_per_group: Annotated[int, _why("Filters of one group; they become one expression.")] = 64
     cursor_bytes: Annotated[int, _why("Longest stream cursor: it has to fit an HTTP header line.")] = 2 * KIB
     frame_bytes: Annotated[int, _why("Largest ZeroMQ frame; the socket drops bigger ones unseen.")] = 16 * MIB
 
     # Queues of one bus instance.
     sessions: Annotated[int, _why("Sessions of an instance: each takes memory and a place in the poll loop.")] = 4096
+    subscriptions_per_session: Annotated[int, _why("Subscriptions of one session: each scans every batch.")] = 256
     groups: Annotated[int, _why("Groups of an instance: each scans every batch for its filter.")] = 4096
     uncommitted_bytes: Annotated[int, _why("Batches taken and not yet on disk; beyond it publishing is refused.")] = (
         64 * MIB

@@ -15,7 +15,13 @@ import msgspec
 
 from fedbus.errors import InvalidPositionError
 
+_LEDGER_PARTS = 3  # region/instance/epoch
+_MAX_DIGITS = 19  # what fits 63 bits
 _cursor_decoder = msgspec.msgpack.Decoder(dict[str, int])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS
 
 
 class LedgerId(NamedTuple):
@@ -32,7 +38,7 @@ class LedgerId(NamedTuple):
     def parse(cls, text: str) -> LedgerId:
         """Read ``region/instance/epoch``; raises :class:`InvalidPositionError`."""
         parts = text.split("/")
-        if len(parts) != 3 or not all(parts) or not parts[2].isdecimal():
+        if len(parts) != _LEDGER_PARTS or not all(parts) or not _is_number(parts[2]):
             raise InvalidPositionError(f"{text!r} is not a ledger: expected region/instance/epoch")
         return cls(parts[0], parts[1], int(parts[2]))
 
@@ -50,7 +56,7 @@ class Position(NamedTuple):
     def parse(cls, text: str) -> Position:
         """Read the text form; raises :class:`InvalidPositionError`."""
         ledger, colon, offset = text.rpartition(":")
-        if not colon or not offset.isdecimal():
+        if not colon or not _is_number(offset):
             raise InvalidPositionError(f"{text!r} is not a position: expected region/instance/epoch:offset")
         return cls(str(LedgerId.parse(ledger)), int(offset))
 
@@ -61,7 +67,7 @@ def encode_cursor(offsets: Mapping[str, int]) -> str:
 
 
 def decode_cursor(text: str) -> dict[str, int]:
-    """The next offset of each ledger; raises :class:`InvalidPositionError` on anything :func:`encode_cursor` did not make."""
+    """The next offset of each ledger; raises :class:`InvalidPositionError` on what :func:`encode_cursor` did not make."""
     try:
         offsets = _cursor_decoder.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:

@@ -14,8 +14,8 @@ from fedbus.errors import InvalidTopicError
 MAX_TOPIC_BYTES = 255
 MAX_TOKENS = 16
 RESERVED_PREFIX = "_fedbus."
-_TOPIC = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){0,%d}" % (MAX_TOKENS - 1))
 _TOKEN = re.compile(r"[A-Za-z0-9_-]+")
+_TOPIC = re.compile(rf"{_TOKEN.pattern}(?:\.{_TOKEN.pattern}){{0,{MAX_TOKENS - 1}}}")
 _RULE = (
     f"use 1 to {MAX_TOKENS} tokens of A-Z a-z 0-9 _ - joined by dots, {MAX_TOPIC_BYTES} bytes at most, "
     "for example orders.eu.created"
@@ -49,6 +49,30 @@ def check_filter(pattern: str) -> str:
         if token not in ("*", ">") and _TOKEN.fullmatch(token) is None:
             raise InvalidTopicError(f"{pattern!r} is not a filter: token {token!r} at place {place + 1}; {_RULE}")
     return pattern
+
+
+def covers(pattern: str, other: str) -> bool:
+    """Whether ``pattern`` takes every topic that the filter ``other`` takes (in doubt: no)."""
+    ours, theirs = pattern.split("."), other.split(".")
+    if ours[0] in ("*", ">") and theirs[0] not in ("*", ">") and f"{theirs[0]}." == RESERVED_PREFIX:
+        return False
+    for place, token in enumerate(ours):
+        if token == ">":
+            return len(theirs) > place
+        if place >= len(theirs) or theirs[place] == ">" or token not in ("*", theirs[place]):
+            return False
+    return len(ours) == len(theirs)
+
+
+def may_overlap(pattern: str, other: str) -> bool:
+    """Whether some topic may be taken by both filters (in doubt: yes)."""
+    ours, theirs = pattern.split("."), other.split(".")
+    for mine, its in zip(ours, theirs, strict=False):
+        if ">" in (mine, its):
+            return True
+        if "*" not in (mine, its) and mine != its:
+            return False
+    return len(ours) == len(theirs)
 
 
 def _expression(pattern: str) -> str:

@@ -93,7 +93,7 @@ class BusInstance:
             state += files.state_records()
         closed |= _ends(own)
         state += own.state_records()
-        broker = Broker(config.region, config.instance, own.create(epoch), closed, config.limits)
+        broker = Broker(config.region, f"{config.region}/{config.instance}", own.create(epoch), closed, config.limits)
         crashed = on_crash or _log_crash
         self._thread = BrokerThread(broker, own, self._held, config.host, config.port, self._clock, crashed)
         self.port = self._thread.port

@@ -1,7 +1,7 @@
 """Cursors: from which local offset a subscription scans each ledger of an instance, and what it has had before.
 
-A start names origin positions; scanning goes over this instance's own ledgers, which also hold linked events. So a cursor
-is both: local positions to scan from, and per origin ledger the offset below which events were seen already.
+A start names origin positions; scanning goes over this instance's own ledgers, which also hold linked events. So a
+cursor is both: local positions to scan from, and per origin ledger the offset below which events were seen already.
 """
 
 from __future__ import annotations
@@ -28,21 +28,31 @@ class Cursor:
 
     @classmethod
     def starting(cls, start: Start, ledgers: Ledgers) -> Cursor:
-        """A cursor where ``start`` says; raises :class:`InvalidPositionError` on an unknown kind."""
+        """A cursor where ``start`` says; raises :class:`InvalidPositionError` on what is no start."""
         names = ledgers.names()
         if start.kind == "latest":
             return cls({name: ledgers.end(name) for name in names}, {})
         if start.kind in ("earliest", "time"):
             return cls(dict.fromkeys(names, 0), {}, start.time_ms)
         if start.kind == "cursor":
-            return cls({name: _cursor_position(name, start.cursor, ledgers) for name in names}, dict(start.cursor))
+            return cls(_cursor_positions(start.cursor, ledgers), dict(start.cursor))
         raise InvalidPositionError(f"start {start.kind!r} is not one of earliest, latest, time, cursor")
 
     def behind(self, ledgers: Ledgers) -> Iterable[str]:
-        """Ledgers with confirmed events beyond the scan position; finished closed ones are forgotten on the way."""
+        """Ledgers with confirmed events beyond the scan position; finished closed ones are forgotten on the way.
+
+        The ledgers of one instance come one after the other: a later one only once the one before is scanned to its
+        end. Else a cursor that names the later one would pass for having finished the earlier.
+        """
+        unfinished: set[str] = set()
         for name in list(self.positions):
+            instance = name.rpartition("/")[0]
+            if instance in unfinished:
+                continue
             if self.positions[name] < ledgers.end(name):
                 yield name
+            if self.positions[name] < ledgers.end(name):
+                unfinished.add(instance)
             elif name != ledgers.current:
                 del self.positions[name]
 
@@ -72,13 +82,19 @@ class Cursor:
         return places
 
 
-def _cursor_position(name: str, cursor: dict[str, int], ledgers: Ledgers) -> int:
-    """An older incarnation of an instance whose newer ledger the cursor names was finished; an unknown one is younger."""
-    if name in cursor:
-        return min(cursor[name], ledgers.end(name))
-    own = LedgerId.parse(name)
-    for named in cursor:
-        other = LedgerId.parse(named)
-        if (other.region, other.instance) == (own.region, own.instance) and other.epoch > own.epoch:
-            return ledgers.end(name)
-    return 0
+def _cursor_positions(cursor: dict[str, int], ledgers: Ledgers) -> dict[str, int]:
+    """An older incarnation of an instance whose newer ledger the cursor names was finished; an unknown one is younger.
+
+    Raises :class:`InvalidPositionError` if the cursor names what is no position.
+    """
+    if any(offset < 0 for offset in cursor.values()):
+        raise InvalidPositionError("a cursor holds a negative offset")
+    newest: dict[tuple[str, str], int] = {}
+    for named in map(LedgerId.parse, cursor):
+        newest[named.region, named.instance] = max(named.epoch, newest.get((named.region, named.instance), 0))
+    positions: dict[str, int] = {}
+    for name in ledgers.names():
+        own = LedgerId.parse(name)
+        finished = newest.get((own.region, own.instance), -1) > own.epoch
+        positions[name] = min(cursor.get(name, ledgers.end(name) if finished else 0), ledgers.end(name))
+    return positions

@@ -1,7 +1,7 @@
 """What comes into the broker core and what it asks of its shell.
 
-The shell (``fedbus_actors.broker_thread``) turns sockets, disk and clock into inputs and executes effects in the order given.
-The core never waits: what takes time comes back later as another input.
+The shell (``fedbus_actors.broker_thread``) turns sockets, disk and clock into inputs and executes effects in the order
+given. The core never waits: what takes time comes back later as another input.
 """
 
 from __future__ import annotations
@@ -139,6 +139,12 @@ class Send(msgspec.Struct, frozen=True):
     frames: tuple[Buffer, ...] = ()
 
 
+class Forget(msgspec.Struct, frozen=True):
+    """A session has ended for its silence: what waits to be sent to it is not sent any more."""
+
+    session: bytes
+
+
 class Write(msgspec.Struct, frozen=True):
     """Append to the ledger being written; answer ``Durable`` (in groups), ``WriteRefused`` or ``WriteFailed``.
 
@@ -182,4 +188,4 @@ class HangUp(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-Effect = Send | Write | RollSegment | Read | Dial | SendPeer | HangUp
+Effect = Send | Forget | Write | RollSegment | Read | Dial | SendPeer | HangUp

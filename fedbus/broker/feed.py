@@ -1,57 +1,74 @@
 """Where a subscription's batches come from: the tail in memory, else a read of the ledger's files.
 
-One read at a time and at most one chunk in memory per feed, so that a thousand subscribers catching up cost a bounded amount.
+One read at a time and at most one chunk in memory per feed, so that a thousand subscribers catching up cost a bounded
+amount. Reads beyond the bound wait for their turn in the order in which they were asked for.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 
 from fedbus.broker.effects import Read, Records
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.stored import Stored
 
+RETRY_TICKS = 25  # a read that brought nothing on is tried again after so many ticks
+
 
 class Feeds:
-    """Gives out read tokens and takes the answers back to the feed that asked."""
+    """Gives out read tokens and takes the answers back to the feed that asked. ``ticks``: how much time has passed."""
 
     def __init__(self, ledgers: Ledgers, read_chunk_bytes: int, most: int) -> None:
         self.ledgers = ledgers
+        self.damaged_events = 0
+        self.ticks = 0
         self._read_chunk_bytes = read_chunk_bytes
         self._most = most
         self._tokens = 0
-        self._waiting: dict[int, Feed] = {}
-        self.damaged_events = 0
+        self._reading: dict[int, Feed] = {}
+        self._queue: deque[Feed] = deque()
 
-    def request(self, feed: Feed, ledger: str, offset: int) -> bool:
-        """Ask for a chunk, unless too many reads are under way."""
-        if len(self._waiting) >= self._most:
-            return False
-        self._tokens += 1
-        self._waiting[self._tokens] = feed
-        self.ledgers.effects.append(Read(self._tokens, ledger, offset, self._read_chunk_bytes))
-        return True
+    def request(self, feed: Feed) -> None:
+        """Read what the feed wants, now or when it is its turn."""
+        self._queue.append(feed)
+        self._start_reads()
+
+    def _start_reads(self) -> None:
+        while self._queue and len(self._reading) < self._most:
+            feed = self._queue.popleft()
+            self._tokens += 1
+            self._reading[self._tokens] = feed
+            self.ledgers.effects.append(Read(self._tokens, *feed.wants, self._read_chunk_bytes))
 
     def answered(self, answer: Records) -> Feed | None:
         """The feed that asked, now holding the chunk."""
-        feed = self._waiting.pop(answer.token, None)
+        feed = self._reading.pop(answer.token, None)
         self.damaged_events += answer.damaged
         if feed is not None:
             feed.take(answer)
+        self._start_reads()
         return feed
 
 
 class Feed:
     """One subscription's access to batches by (ledger, offset): the tail, or the chunk ``[_start, _end)`` read last."""
 
-    __slots__ = ("_chunk", "_end", "_feeds", "_ledger", "_reading", "_start")
+    __slots__ = ("_chunk", "_end", "_feeds", "_ends", "_ledger", "_not_before_tick", "_reading", "_start")
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
-        self._chunk: deque[Stored] = deque()
+        self._chunk: list[Stored] = []
+        self._ends: list[int] = []  # of each batch in the chunk
         self._ledger = ""
         self._start = self._end = 0
         self._reading = False
+        self._not_before_tick = 0
+
+    @property
+    def wants(self) -> tuple[str, int]:
+        """Ledger and offset of the read it waits for."""
+        return self._ledger, self._start
 
     def at(self, ledger: str, offset: int) -> Stored | None:
         """The batch with that offset, or where that one is damaged the next readable one; ``None``: not here yet.
@@ -62,25 +79,28 @@ class Feed:
         if stored is not None:
             return stored
         if self._covers(ledger, offset):
-            while self._chunk and self._chunk[0].next_offset <= offset:
-                self._chunk.popleft()
-            if self._chunk:
-                return self._chunk[0]
-        elif not self._reading and self._feeds.request(self, ledger, offset):
+            place = bisect_right(self._ends, offset)
+            return self._chunk[place] if place < len(self._chunk) else None
+        if not self._reading and self._feeds.ticks >= self._not_before_tick:
             self._reading = True
             self._ledger, self._start, self._end = ledger, offset, offset
-            self._chunk.clear()
+            self._chunk, self._ends = [], []
+            self._feeds.request(self)
         return None
 
     def blank_until(self, ledger: str, offset: int) -> int:
         """Up to where nothing can be read (damage); ``offset`` itself when a read is still to answer that."""
-        return self._end if self._covers(ledger, offset) and not self._chunk else offset
+        blank = self._covers(ledger, offset) and (not self._ends or self._ends[-1] <= offset)
+        return self._end if blank else offset
 
     def _covers(self, ledger: str, offset: int) -> bool:
         return self._ledger == ledger and self._start <= offset < self._end
 
     def take(self, answer: Records) -> None:
-        """The chunk asked for has come."""
+        """The chunk asked for has come; one that brings nothing on (unreadable files) is not asked for again at once."""
         self._reading = False
-        self._chunk = deque(Stored(self._ledger, record) for record in answer.records)
+        self._chunk = [Stored(self._ledger, record) for record in answer.records]
+        self._ends = [stored.next_offset for stored in self._chunk]
         self._end = answer.next_offset
+        if self._end <= self._start:
+            self._not_before_tick = self._feeds.ticks + RETRY_TICKS

@@ -1,7 +1,7 @@
-"""The ledgers of one instance as the core sees them: one being written, the closed ones, and the newest batches in memory.
+"""The ledgers of one instance as the core sees them: one being written, closed ones, the newest batches in memory.
 
-Numbers records and offsets, asks the shell to write, holds answers back until the disk has confirmed, and keeps a bounded
-tail of confirmed batches so that subscribers who keep up never cause a read.
+Numbers records and offsets, asks the shell to write, holds answers back until the disk has confirmed, and keeps a
+bounded tail of confirmed batches so that subscribers who keep up never cause a read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,11 @@ from fedbus.batch import Buffer
 from fedbus.broker.effects import Effect, RollSegment, Write
 from fedbus.broker.record import Kind, Record
 from fedbus.broker.stored import Stored
+from fedbus.errors import StorageError
 from fedbus.limits import Limits
+from fedbus.position import LedgerId
+
+_COMPACT_FROM = 1024  # dropped batches before the tail's lists are cut
 
 
 class Tail:
@@ -22,7 +26,7 @@ class Tail:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._batches: list[Stored] = []
+        self._batches: list[Stored | None] = []
         self._first: list[int] = []
         self._dropped = 0  # leading places of both lists that are no longer there
         self.size_bytes = 0
@@ -33,9 +37,12 @@ class Tail:
         self._first.append(stored.first_offset)
         self.size_bytes += stored.size_bytes
         while self.size_bytes > self._max_bytes and len(self._batches) - self._dropped > 1:
-            self.size_bytes -= self._batches[self._dropped].size_bytes
+            oldest = self._batches[self._dropped]
+            assert oldest is not None, "what was dropped is counted"
+            self.size_bytes -= oldest.size_bytes
+            self._batches[self._dropped] = None
             self._dropped += 1
-        if self._dropped > 1024 and self._dropped * 2 > len(self._batches):
+        if self._dropped > _COMPACT_FROM and self._dropped * 2 > len(self._batches):
             del self._batches[: self._dropped]
             del self._first[: self._dropped]
             self._dropped = 0
@@ -46,7 +53,7 @@ class Tail:
         if at < self._dropped:
             return None
         stored = self._batches[at]
-        return stored if offset < stored.next_offset else None
+        return stored if stored is not None and offset < stored.next_offset else None
 
 
 class Ledgers:
@@ -79,34 +86,38 @@ class Ledgers:
         """All ledgers, closed ones first, the open one last."""
         return [*self.closed, self.current]
 
+    def tails(self) -> dict[str, int]:
+        """Where ``latest`` is: for each instance's newest ledger here (older ones are finished) its confirmed end."""
+        newest: dict[tuple[str, str], LedgerId] = {}
+        for name in self.names():
+            ledger = LedgerId.parse(name)
+            known = newest.get((ledger.region, ledger.instance))
+            if known is None or known.epoch < ledger.epoch:
+                newest[ledger.region, ledger.instance] = ledger
+        return {str(ledger): self.end(str(ledger)) for ledger in newest.values()}
+
     @property
     def full(self) -> bool:
         """Whether the bound on unconfirmed bytes is reached."""
         return self.pending_bytes >= self._limits.uncommitted_bytes
 
     def append(
-        self,
-        kind: Kind,
-        now_ns: int,
-        *,
-        count: int = 0,
-        meta: Buffer = b"",
-        index: Buffer = b"",
-        payload: Buffer = b"",
-        then: Effect | None = None,
+        self, kind: Kind, now_ns: int, *, count: int = 0, meta: Buffer = b"", index: Buffer = b"", payload: Buffer = b""
     ) -> Record:
-        """Write a record; ``then`` is sent once it is confirmed. A due segment roll and snapshot go before it."""
+        """Write a record; a due segment roll and snapshot go before it.
+
+        The snapshot holds what the core knows at this moment: note what the record says only after this call. Raises
+        :class:`StorageError` once the ledger has failed.
+        """
+        if self.failed:
+            raise StorageError(f"ledger {self.current} takes no writes any more: {self.failed}")
         if self._segment_bytes >= self._limits.segment_bytes:
             self.effects.append(RollSegment())
             self._segment_bytes = 0
             self._snapshot_due = True
         if self._snapshot_due:
-            self._snapshot_due = False
-            self._write(Kind.SNAPSHOT, now_ns, payload=self._snapshot())
-        record = self._write(kind, now_ns, count, meta, index, payload)
-        if then is not None:
-            self._answers.setdefault(record.number, []).append(then)
-        return record
+            self.snapshot_now(now_ns)
+        return self._write(kind, now_ns, count, meta, index, payload)
 
     def _write(
         self, kind: Kind, now_ns: int, count: int = 0, meta: Buffer = b"", index: Buffer = b"", payload: Buffer = b""
@@ -125,38 +136,38 @@ class Ledgers:
 
     def snapshot_now(self, now_ns: int) -> None:
         """Write the folded state at once (first record of an incarnation, after an adoption)."""
-        self._snapshot_due = False
-        self._write(Kind.SNAPSHOT, now_ns, payload=self._snapshot())
+        if not self.failed:
+            self._snapshot_due = False
+            self._write(Kind.SNAPSHOT, now_ns, payload=self._snapshot())
+
+    def is_confirmed(self, number: int) -> bool:
+        """Whether record ``number`` of the open ledger is on disk."""
+        return number <= self._confirmed_number
 
     def answer_when_confirmed(self, number: int, answer: Effect) -> None:
         """Send once record ``number`` is confirmed (at once if it is)."""
-        if number <= self._confirmed_number:
+        if self.is_confirmed(number):
             self.effects.append(answer)
         else:
             self._answers.setdefault(number, []).append(answer)
 
-    def confirmed(self, number: int) -> list[Stored]:
-        """The disk has everything up to ``number``: answers go out; returns the batches that became visible."""
-        visible: list[Stored] = []
+    def confirmed(self, number: int) -> None:
+        """The disk has everything up to ``number``: answers go out, batches become visible."""
         while self._pending and self._pending[0].number <= number:
             record = self._pending.popleft()
             self._confirmed_number = record.number
             self.pending_bytes -= record.size_bytes
             self.effects.extend(self._answers.pop(record.number, ()))
             if record.kind is Kind.EVENTS:
-                stored = Stored(self.current, record)
-                self._tail.add(stored)
+                self._tail.add(Stored(self.current, record))
                 self.confirmed_offset = record.next_offset
-                visible.append(stored)
-        return visible
 
-    def void(self, generation: int) -> list[Effect]:
-        """Nothing unconfirmed was stored (disk full): go back to the confirmed end; returns the answers not to be given."""
-        if generation != self.generation:
-            return []
+    def void(self) -> list[Effect]:
+        """Nothing unconfirmed was stored: go back to the confirmed end; returns the answers not to be given."""
         self.generation += 1
-        lost = [answer for record in self._pending for answer in self._answers.pop(record.number, ())]
-        self._segment_bytes -= self.pending_bytes
+        lost = [answer for answers in self._answers.values() for answer in answers]
+        self._answers.clear()
+        self._segment_bytes = max(0, self._segment_bytes - self.pending_bytes)
         self._pending.clear()
         self.pending_bytes = 0
         self._next_number = self._confirmed_number + 1

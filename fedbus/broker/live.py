@@ -23,30 +23,35 @@ class Live:
         self.credit = credit
         self._feed = feed
 
+    def grant(self, events: int, most: int) -> None:
+        """More credit."""
+        self.credit = min(most, self.credit + events)
+
     def pump(self, ledgers: Ledgers, effects: list[Effect]) -> int:
         """Deliver what can be delivered now; returns how many events that were."""
-        sent = 0
-        for ledger in self.cursor.behind(ledgers):
-            end = ledgers.end(ledger)
-            while self.credit > 0 and self.cursor.positions[ledger] < end:
-                position = self.cursor.positions[ledger]
-                stored = self._feed.at(ledger, position)
-                if stored is None:
-                    self.cursor.positions[ledger] = self._feed.blank_until(ledger, position)
-                    if self.cursor.positions[ledger] == position:
-                        break
-                    continue
-                places = self.cursor.wanted(stored, self.filters)
-                taken = places[: self.credit]
-                whole = len(taken) == len(places)
-                self.cursor.positions[ledger] = (
-                    stored.next_offset if whole else stored.first_offset + places[len(taken)]
-                )
-                if taken:
-                    self.credit -= len(taken)
-                    sent += len(taken)
-                    batch = stored.batch.select(taken)
-                    after = stored.scanned_to if whole else stored.offsets[taken[-1]] + 1
-                    deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after)
-                    effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))
-        return sent
+        before = self.credit
+        if before > 0:
+            for ledger in self.cursor.behind(ledgers):
+                self._scan(ledger, ledgers.end(ledger), effects)
+        return before - self.credit
+
+    def _scan(self, ledger: str, end: int, effects: list[Effect]) -> None:
+        positions = self.cursor.positions
+        while self.credit > 0 and positions[ledger] < end:
+            stored = self._feed.at(ledger, positions[ledger])
+            if stored is None:
+                blank = self._feed.blank_until(ledger, positions[ledger])
+                if blank == positions[ledger]:
+                    return
+                positions[ledger] = blank
+                continue
+            places = self.cursor.wanted(stored, self.filters)
+            taken = places[: self.credit]
+            whole = len(taken) == len(places)
+            positions[ledger] = stored.next_offset if whole else stored.first_offset + places[len(taken)]
+            if taken:
+                self.credit -= len(taken)
+                batch = stored.batch.select(taken)
+                after = stored.scanned_to if whole else stored.offsets[taken[-1]] + 1
+                deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after)
+                effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))

@@ -1,28 +1,48 @@
 """Members of a group: who takes which events, by key slot and by credit.
 
-A key's events go to the member that rendezvous hashing over member ids names, so that all instances pick the same one without
-talking; events without a key go to whoever has most credit.
+A key's events go to the member that rendezvous hashing over member ids names, so that all instances pick the same one
+without talking; events without a key go to whoever has most credit. A member without credit (in events, or because of
+the bytes it holds unacknowledged) has its keys' events *parked* and holds nobody else up.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from fedbus.broker.stored import Stored
 from fedbus.keys import assign_slots, slot_of
 
+Share = tuple["Member", Sequence[int]]
+
 
 class Member:
-    """One consumer attached to this instance."""
+    """One consumer attached to this instance. ``held_bytes``: what it was sent and has not settled."""
 
-    __slots__ = ("credit", "name", "session", "subscription")
+    __slots__ = ("behind", "credit", "held_bytes", "max_bytes", "name", "session", "subscription")
 
-    def __init__(self, name: str, session: bytes, subscription: int, credit: int) -> None:
+    def __init__(self, name: str, session: bytes, subscription: int, credit: int, max_bytes: int) -> None:
         self.name = name
         self.session = session
         self.subscription = subscription
         self.credit = credit
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        self.behind = 0  # portions parked for it: what is newer of its keys has to queue behind them
+
+    @property
+    def room(self) -> int:
+        """How many events it can take now."""
+        return self.credit if self.credit > 0 and self.held_bytes < self.max_bytes else 0
+
+
+class Allotment(NamedTuple):
+    """Who takes which places of a batch; what has to be parked for whom; what nobody at all has room for."""
+
+    taken: list[Share]
+    parked: list[Share]
+    left: Sequence[int]
 
 
 class Members:
@@ -34,8 +54,7 @@ class Members:
         self.sent = 0
 
     def add(self, member: Member) -> None:
-        """Join (again: the same session and subscription number replaces itself)."""
-        self.remove(member.session, member.subscription)
+        """Join."""
         self._members.append(member)
         self._slots = None
 
@@ -52,9 +71,12 @@ class Members:
         return next((m for m in self._members if m.session == session and m.subscription == subscription), None)
 
     @property
-    def credit(self) -> bool:
+    def room(self) -> bool:
         """Whether anybody can take an event."""
-        return any(member.credit > 0 for member in self._members)
+        return any(member.room for member in self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -63,34 +85,27 @@ class Members:
         """Member ids, sorted."""
         return sorted({member.name for member in self._members})
 
-    def allot(self, stored: Stored, places: Sequence[int]) -> tuple[list[tuple[Member, Sequence[int]]], Sequence[int]]:
-        """Who takes which places, as far as credit goes, and the places left over (in order)."""
-        if not places or not self._members:
-            return [], places
-        if len(self._members) == 1:
-            return self._to_one(self._members[0], places)
-        if not stored.batch.keyed:
-            return self._to_idlest(places)
-        return self._by_key(stored, places)
+    def allot(self, stored: Stored, places: Sequence[int]) -> Allotment:
+        """Who takes which of these places, as far as credit goes."""
+        if len(self._members) > 1 and stored.batch.keyed:
+            return self._by_key(stored, places)
+        return self._to_idlest(places)
 
-    def _to_one(
-        self, member: Member, places: Sequence[int]
-    ) -> tuple[list[tuple[Member, Sequence[int]]], Sequence[int]]:
-        taken = places[: max(0, member.credit)]
+    def to_one(self, member: Member, places: Sequence[int]) -> tuple[list[Share], Sequence[int]]:
+        """What this member takes of places that are all its own, and the rest."""
+        taken = places[: member.room]
         member.credit -= len(taken)
         self.sent += len(taken)
         return [(member, taken)] if taken else [], places[len(taken) :]
 
-    def _to_idlest(self, places: Sequence[int]) -> tuple[list[tuple[Member, Sequence[int]]], Sequence[int]]:
-        allotted: list[tuple[Member, Sequence[int]]] = []
-        while places and self.credit:
-            given, places = self._to_one(max(self._members, key=lambda m: m.credit), places)
-            allotted += given
-        return allotted, places
+    def _to_idlest(self, places: Sequence[int]) -> Allotment:
+        taken: list[Share] = []
+        while places and self.room:
+            given, places = self.to_one(max(self._members, key=lambda m: m.room), places)
+            taken += given
+        return Allotment(taken, [], places)
 
-    def _by_key(
-        self, stored: Stored, places: Sequence[int]
-    ) -> tuple[list[tuple[Member, Sequence[int]]], Sequence[int]]:
+    def _by_key(self, stored: Stored, places: Sequence[int]) -> Allotment:
         if self._slots is None:
             self._slots = assign_slots([member.name for member in self._members])
         keys, slots = stored.batch.keys, self._slots
@@ -99,11 +114,12 @@ class Members:
         for place in places:
             key = keys[place]
             (shares[slots[slot_of(key)]] if key else free).append(place)
-        allotted: list[tuple[Member, Sequence[int]]] = []
-        left: list[int] = []
+        taken: list[Share] = []
+        parked: list[Share] = []
         for member, share in zip(self._members, shares, strict=True):
-            given, rest = self._to_one(member, share)
-            allotted += given
-            left += rest
-        given, rest = self._to_idlest(free)
-        return allotted + given, sorted([*left, *rest])
+            given, rest = ([], share) if member.behind else self.to_one(member, share)
+            taken += given
+            if rest:
+                parked.append((member, rest))
+        others = self._to_idlest(free)
+        return Allotment(taken + others.taken, parked, others.left)

@@ -1,8 +1,8 @@
 """The messages of the data socket: what DEALERs (clients, links, probes) and an instance's ROUTER say to one another.
 
 A message is a multipart: a MessagePack header (one of the structs here, tagged), then opaque frames. ``Publish`` and
-``Deliver`` carry two, a batch's index and payload (see :mod:`fedbus.batch`). Every session begins with ``Hello`` and its
-range of protocol versions; the answer names the version both speak. Any number of unknown trailing header fields is
+``Deliver`` carry two, a batch's index and payload (see :mod:`fedbus.batch`). Every session begins with ``Hello`` and
+its range of protocol versions; the answer names the version both speak. Any number of unknown trailing header fields is
 ignored, so that later versions may add some.
 """
 
@@ -25,8 +25,8 @@ OLDEST_PROTOCOL_VERSION = 1
 class Start(msgspec.Struct, frozen=True, array_like=True):
     """Where a subscription starts: ``earliest``, ``latest``, ``time`` (``time_ms``) or ``cursor``.
 
-    ``cursor``: next offset per origin ledger; a ledger it does not name starts at its beginning if it is younger than the
-    cursor, which is all a ledger unknown to the cursor can be.
+    ``cursor``: next offset per origin ledger; a ledger it does not name starts at its beginning if it is younger than
+    the cursor, which is all a ledger unknown to the cursor can be.
     """
 
     kind: str
@@ -63,9 +63,13 @@ class Ping(Message, frozen=True):
 
 
 class Publish(Message, frozen=True):
-    """A batch to store (frames: index, payload). ``producer`` and ``sequence`` (one per batch, ascending) make it idempotent
-    within an owner. ``table_version``: the routing table the keys were placed by (0 = none). ``unreachable``: owners
-    that did not answer, because of which keys come here. ``ledgers``: where a first try of this batch may survive.
+    """A batch to store (frames: index, payload).
+
+    ``producer`` and ``sequence`` (one per batch, ascending) make it idempotent within an owner. ``table_version``: the
+    routing table the keys were placed by (0 = none). ``unreachable``: owners that did not answer, because of which keys
+    come here. ``ledgers``: where a first try of this batch may survive. After a refusal that may be retried
+    (``overloaded``, ``storage``) later keyed batches of the producer are refused too until the refused one has come
+    again (or a moment has passed), so that order per key holds within a ledger.
     """
 
     request: int

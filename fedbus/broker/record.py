@@ -41,14 +41,15 @@ class Kind(IntEnum):
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Where linked events were born: their origin ledger and their offsets there (one per event, as ranges).
 
-    ``[scanned_from, scanned_to)`` is the span of the origin ledger for which this record answers under ``filters``.
+    ``[scanned_from, scanned_to)`` is the span of the origin ledger for which this record answers; for each filter of the
+    link it does so from ``since`` on (what that filter takes before it was forwarded earlier).
     """
 
     ledger: str
     ranges: list[Range]
     scanned_from: int
     scanned_to: int
-    filters: list[str] = []
+    since: dict[str, int] = {}
 
 
 class EventsMeta(msgspec.Struct, frozen=True, array_like=True):

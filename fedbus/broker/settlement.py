@@ -1,7 +1,9 @@
 """Settlement: which events of a group are done with, per origin ledger.
 
-An event is settled when it was acknowledged, or when the group does not want it. Positions are origin positions, so that the
-state means the same in every region. Acknowledgements not yet handed to the ledger are *dirty*.
+An event is *settled* when it was acknowledged, or when the group does not want it; it is *open* while it is dispatched
+and not settled. Positions are origin positions, so that the state means the same in every region. Offsets at which
+nothing comes any more are settled too, so that in time each ledger is one range. Acknowledgements not yet handed to the
+ledger are *dirty*.
 """
 
 from __future__ import annotations
@@ -9,52 +11,84 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedbus.broker import protocol as p
+from fedbus.broker.record import Origin
 from fedbus.broker.stored import Stored
 from fedbus.ranges import Range, RangeSet
+from fedbus.topic import covers, may_overlap
 
 
 class Settlement:
     """One group's settled offsets at one instance. ``outstanding``: events dispatched here and not settled."""
 
-    def __init__(self, seen: dict[str, int]) -> None:
+    def __init__(self, filters: Sequence[str], seen: dict[str, int]) -> None:
         self.outstanding = 0
+        self._filters = filters
         self._done: dict[str, RangeSet] = {}
-        self._dispatched_to: dict[str, int] = {}
+        self._open: dict[str, RangeSet] = {}
         self._dispatched_before: dict[str, int] = {}  # by an earlier incarnation, at most
         self._dirty: dict[str, RangeSet] = {}
         for ledger, offset in seen.items():
-            self._in(ledger).add(0, offset)
+            _in(self._done, ledger).add(0, offset)
 
     def ack(self, settled: Iterable[p.Settled]) -> None:
         """Note acknowledgements; offsets that were never dispatched are ignored (nobody can settle the future)."""
         for part in settled:
-            dispatched = self._dispatched_to.get(part.ledger, 0)
-            known = max(dispatched, self._dispatched_before.get(part.ledger, 0))
-            done, dirty = self._in(part.ledger), self._dirty.setdefault(part.ledger, RangeSet())
             for start, end in part.ranges:
-                self.outstanding -= done.add(start, min(end, dispatched))
-                done.add(max(start, dispatched), min(end, known))
-                dirty.add(start, min(end, known))
+                taken = self._close(part.ledger, start, end)
+                before = min(end, self._dispatched_before.get(part.ledger, 0))
+                if before > start >= 0:
+                    taken += _in(self._done, part.ledger).gaps(start, before)
+                for low, high in taken:
+                    _in(self._done, part.ledger).add(low, high)
+                    _in(self._dirty, part.ledger).add(low, high)
+
+    def _close(self, ledger: str, start: int, end: int) -> list[Range]:
+        """What was open of this range, no longer open."""
+        dispatched = self._open.get(ledger)
+        found = dispatched.overlap(start, end) if dispatched is not None else []
+        if found and dispatched is not None:
+            self.outstanding -= sum(high - low for low, high in found)
+            dispatched.remove(start, end)
+        return found
 
     def dispatching(self, stored: Stored, places: Sequence[int]) -> Sequence[int]:
         """Of the wanted places those to dispatch; whatever else the batch answers for is settled here and now."""
-        origin, done = stored.origin_ledger, self._in(stored.origin_ledger)
-        if places and done.overlap(stored.scanned_from, stored.scanned_to):
+        ledger, origin = stored.origin_ledger, stored.origin
+        done, dispatched = _in(self._done, ledger), _in(self._open, ledger)
+        if places:
             offsets = stored.offsets
-            places = [place for place in places if offsets[place] not in done]
-        self._dispatched_to[origin] = max(self._dispatched_to.get(origin, 0), stored.scanned_to)
-        self.outstanding += len(places)
-        if len(places) < stored.scanned_to - stored.scanned_from:
-            at = stored.scanned_from
+            first, last = offsets[places[0]], offsets[places[-1]] + 1
+            if done.overlap(first, last) or dispatched.overlap(first, last):
+                places = [at for at in places if offsets[at] not in done and offsets[at] not in dispatched]
             for start, end in stored.ranges(places) if places else ():
-                done.add(at, start)
-                at = end
-            done.add(at, stored.scanned_to)
+                self.outstanding += dispatched.add(start, end)
+        answered_from = stored.first_offset if origin is None else self._answered_from(origin)
+        for start, end in dispatched.gaps(answered_from, stored.scanned_to):
+            done.add(start, end)
+        if origin is not None:
+            self.nothing_at(stored.ledger, stored.first_offset, stored.next_offset)
         return places
+
+    def _answered_from(self, origin: Origin) -> int:
+        """From which origin offset on all that this group may want is in this batch or open.
+
+        Before it events may have come, or still be to read, in other records: those that a filter of the link took
+        which had been scanned further, or that no filter of the link takes.
+        """
+        since = {pattern: max(at, origin.scanned_from) for pattern, at in origin.since.items()}
+        if not all(any(covers(pattern, wanted) for pattern in since) for wanted in self._filters):
+            return origin.scanned_to
+        relevant = (at for pattern, at in since.items() if any(may_overlap(pattern, w) for w in self._filters))
+        return max(relevant, default=origin.scanned_to)
+
+    def nothing_at(self, ledger: str, start: int, end: int) -> None:
+        """No event that can be read was born at these offsets (they hold linked or damaged ones)."""
+        for low, high in _in(self._open, ledger).gaps(start, end):
+            _in(self._done, ledger).add(low, high)
 
     def unsettled(self, ledger: str, ranges: Iterable[Range]) -> list[Range]:
         """The parts of these ranges that are not settled."""
-        done = self._in(ledger)
+        done = _in(self._done, ledger)
         return [gap for start, end in ranges for gap in done.gaps(start, end)]
 
     def take_dirty(self) -> list[p.Settled]:
@@ -63,21 +97,27 @@ class Settlement:
         return _parts(dirty)
 
     def restore(self, settled: Iterable[p.Settled]) -> None:
-        """Fold acknowledgements of an earlier incarnation in."""
+        """Fold acknowledgements of an earlier incarnation (or of an adopted instance) in."""
         for part in settled:
             for start, end in part.ranges:
-                self._in(part.ledger).add(start, end)
+                self._close(part.ledger, start, end)
+                _in(self._done, part.ledger).add(start, end)
 
     def dispatched_before(self, ends: dict[str, int]) -> None:
         """Acknowledgements of what an earlier incarnation may have dispatched (up to these ends) are still taken."""
-        self._dispatched_before.update(ends)
+        for ledger, end in ends.items():
+            self._dispatched_before[ledger] = max(end, self._dispatched_before.get(ledger, 0))
 
     def state(self) -> list[p.Settled]:
         """Everything settled."""
         return _parts(self._done)
 
-    def _in(self, ledger: str) -> RangeSet:
-        return self._done.setdefault(ledger, RangeSet())
+
+def _in(sets: dict[str, RangeSet], ledger: str) -> RangeSet:
+    found = sets.get(ledger)
+    if found is None:
+        found = sets[ledger] = RangeSet()
+    return found
 
 
 def _parts(sets: dict[str, RangeSet]) -> list[p.Settled]:

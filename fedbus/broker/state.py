@@ -1,13 +1,13 @@
 """What an instance remembers beyond events, as record bodies: snapshots, acknowledgements, groups, link progress.
 
-The state of an instance is the fold of these records from the newest snapshot on (see ``broker.Broker.restore``).
+The state of an instance is the fold of these records from the newest snapshot on (see ``broker/recovery.py``).
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from fedbus.broker.dedup import ProducerWindow
+from fedbus.broker.dedup import DedupState
 from fedbus.broker.protocol import Settled, Start
 
 
@@ -54,7 +54,7 @@ class LinkScanned(msgspec.Struct, frozen=True, array_like=True):
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """Body of a SNAPSHOT record: everything that later records do not repeat."""
 
-    producers: list[ProducerWindow] = []
+    producers: DedupState = DedupState()
     groups: list[GroupState] = []
     links: list[LinkScanned] = []
 

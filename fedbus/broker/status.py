@@ -17,8 +17,10 @@ class GroupStatus(msgspec.Struct, frozen=True):
 
 
 class BrokerStatus(msgspec.Struct, frozen=True):
-    """One instance. ``ledgers``: its ledgers with their confirmed ends; ``live``: filters of live subscriptions;
-    ``links``: per origin ledger and filter how far it was scanned; ``failed``: why it stores nothing any more.
+    """One instance.
+
+    ``ledgers``: its ledgers with their confirmed ends; ``live``: filters of live subscriptions; ``links``: per origin
+    ledger and filter how far it was scanned; ``failed``: why it stores nothing any more.
     """
 
     instance: str

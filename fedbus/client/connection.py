@@ -2,8 +2,9 @@
 
 Each incarnation is a fresh socket with a random routing id that says ``Hello`` first, so that nothing of an earlier
 session can slip into a later one. Lost means: TCP says so (the socket's monitor), the instance no longer knows the
-session, or it was silent for :data:`SILENT_TICKS` beats of the owner's timer. Beats are counted, not seconds, because a
-loop that was held up hears nothing and must not blame the instance. Requests of a lost session are the owner's to repeat.
+session, or it was silent for :data:`SILENT_TICKS` beats of the owner's timer. Beats are counted, not seconds, because
+a loop that was held up hears nothing and must not blame the instance. Requests of a lost session are the owner's to
+repeat.
 
 Works on any asyncio loop with ``add_reader`` (on Windows: the selector loop).
 """
@@ -140,7 +141,7 @@ class Connection:
         try:
             socket.connect(self.endpoint)
             for watched in (socket, self._monitor):
-                self._loop.add_reader(watched.getsockopt(zmq.FD), self._read)
+                self._loop.add_reader(watched.fileno(), self._read)
         except zmq.ZMQError as error:
             self._drop(linger_ms=0)
             raise EnvironmentUnusableError(f"cannot connect to {self.endpoint}: {error}") from None
@@ -162,7 +163,7 @@ class Connection:
         self.deliveries.clear()
         if socket is not None and monitor is not None:
             for watched in (socket, monitor):
-                self._loop.remove_reader(watched.getsockopt(zmq.FD))
+                self._loop.remove_reader(watched.fileno())
             socket.disable_monitor()
             monitor.close(0)
             socket.close(linger_ms)
@@ -184,11 +185,11 @@ class Connection:
         socket, monitor = self._socket, self._monitor
         if socket is None or monitor is None:
             return
-        if monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self.lose(f"the connection to {self.endpoint} broke")
             return
         for _ in range(RECEIVE_BURST):
-            if not socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
             self._received(socket.recv_multipart(zmq.NOBLOCK))
             if self._socket is not socket:

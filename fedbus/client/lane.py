@@ -1,8 +1,8 @@
 """A lane: the parcels of one bus instance, those waiting and those in flight, in their order.
 
-Flow control: in flight are at most the batches and bytes which the instance grants a session. After a loss all that was
-in flight goes back to the front of the queue in its order (rules 9, 10); a pause after an overload holds the whole lane,
-so that what was refused does not end up behind what came later.
+Flow control: in flight are at most the batches and bytes which the instance grants a session. After a loss all that
+was in flight goes back to the front of the queue in its order (rules 9, 10); a pause after an overload holds the whole
+lane, so that what was refused does not end up behind what came later.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Lane:
 
     def _send(self, parcel: Parcel, table_version: int, unreachable: list[str]) -> bool:
         request = self.connection.request(lambda message: self._answer(request, message))
-        elsewhere = [ledger for ledger in parcel.ledgers if ledger.split("/")[1] != self.instance]
+        elsewhere = [ledger for ledger in parcel.ledgers if ledger.rpartition("/")[0] != self.instance]
         skipped = unreachable if parcel.batch.keyed else []
         message = wire.Publish(request, parcel.sender.name, parcel.sequence, table_version, skipped, elsewhere)
         if not self.connection.send(message, parcel.batch.index_bytes, parcel.batch.payload):

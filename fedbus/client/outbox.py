@@ -1,14 +1,13 @@
 """The outbox: where every parcel of a bus goes, and where it goes next when that fails.
 
-Keyless parcels leave a lost instance at once. Keyed ones wait for their owner for :data:`GRACE_MS` (it may be back, or a
-new routing table may name another), then go to the successor and name the owner that did not answer (rules 10, 11).
-Other regions are asked only after the same grace. A refusal holds a lane for as long as the instance asks. All of it ends at
-the parcel's deadline.
+Keyless parcels leave a lost instance at once. Keyed ones wait for their owner for :data:`GRACE_MS` (it may be back, or
+a new routing table may name another), then go to the successor and name the owner that did not answer (rules 10, 11).
+Other regions are asked only after the same grace. A refusal holds a lane for as long as the instance asks. All of it
+ends at the parcel's deadline.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable
 

@@ -48,7 +48,7 @@ class Parcel:
     )
 
     def __init__(
-        self, sender: Sender, sequence: int, batch: Batch, claims: Sequence[Claim] | None, deadline_ns: int
+        self, sender: Sender, sequence: int, batch: Batch, claims: Sequence[Claim | None] | None, deadline_ns: int
     ) -> None:
         self.sender = sender
         self.sequence = sequence
@@ -81,14 +81,17 @@ class Parcel:
 
     def stored(self, ledger: str, first_offset: int, instance: str, *, duplicate: bool) -> None:
         """It is durable from ``first_offset`` of ``ledger`` on."""
-        for offset, (ticket, place, id) in enumerate(self.claims or (), first_offset):
-            ticket.settle(place, Receipt(id, Position(ledger, offset), instance, duplicate))
+        for offset, claim in enumerate(self.claims or (), first_offset):
+            if claim is not None:
+                ticket, place, id = claim
+                ticket.settle(place, Receipt(id, Position(ledger, offset), instance, duplicate))
         self.sender.settled(self, None)
 
     def failed(self, error: FedbusError) -> None:
         """It will not be tried again."""
-        for ticket, place, _ in self.claims or ():
-            ticket.settle(place, error)
+        for claim in self.claims or ():
+            if claim is not None:
+                claim[0].settle(claim[1], error)
         self.sender.settled(self, error)
 
     def may_survive_in(self, ledger: str) -> None:

@@ -7,35 +7,28 @@ after ``linger_ms``. What happens to a batch afterwards is the outbox's business
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from zlib import crc32
 
-import msgspec
-
 from fedbus.batch import BatchBuilder
+from fedbus.client.event_writer import EventWriter
 from fedbus.client.outbox import Outbox
 from fedbus.client.parcel import Parcel
 from fedbus.client.receipt import Claim, Outcome, Receipt, Ticket
 from fedbus.client.window import Window
 from fedbus.clock import Clock
-from fedbus.errors import ClosedError, FedbusError, InvalidEventError, TooLargeError, UnavailableError
-from fedbus.event import PARTITION_KEY, Event, check_attributes, check_time, encode_data
+from fedbus.errors import FedbusError, UnavailableError
+from fedbus.event import Event
 from fedbus.keys import SLOTS, key_hash
 from fedbus.limits import Limits
-from fedbus.topic import check_topic
 
 LINGER_MS = 3
 BATCH_EVENTS = 1000
 BATCH_BYTES = 512 * 1024
-KNOWN_TOPICS = 16_384
-JSON = "application/json"
-
-_encode = msgspec.msgpack.Encoder().encode
-_to_json = msgspec.json.Encoder().encode
+TIMEOUT_MS = 30_000
 
 
 class Filling:
@@ -47,7 +40,7 @@ class Filling:
         self.owner = owner
         self.generation = generation
         self.builder = BatchBuilder()
-        self.claims: list[Claim] | None = None
+        self.claims: list[Claim | None] | None = None  # by event, once there is one
         self.timer: asyncio.Handle | None = None
 
 
@@ -64,29 +57,25 @@ class Producer:
         linger_ms: float = LINGER_MS,
         batch_events: int = BATCH_EVENTS,
         batch_bytes: int = BATCH_BYTES,
-        timeout_ms: int = 30_000,
+        timeout_ms: int = TIMEOUT_MS,
     ) -> None:
-        self.name = secrets.token_hex(8)
-        self.acknowledged = 0  # events that are durable
         self._outbox = outbox
-        self._source = source
-        self._limits = limits
         self._clock = clock
-        self._now_ns = clock.now_ns
         self._loop = asyncio.get_running_loop()
         self._linger_s = linger_ms / 1000
         self._batch_events = max(1, min(batch_events, limits.batch_events))
         self._batch_bytes = max(1, min(batch_bytes, limits.batch_bytes // 2))
         self._timeout_ns = timeout_ms * 1_000_000
         self._window = Window(limits)
-        self._prefix = f"{self.name}-"
-        self._events = 0
-        self._topics: set[str] = set()
+        self._writer = EventWriter(self._window.name, source, limits, clock)
         self._generation = -1
-        self._slots: list[Filling | None] = []
+        self._slots: list[Filling | None] = []  # by key slot; the last is for events without a key
         self._fillings: dict[str | None, Filling] = {}
-        self._failure: FedbusError | None = None
-        self._closed = False
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of its events are durable."""
+        return self._window.acknowledged
 
     async def __aenter__(self) -> Self:
         return self
@@ -100,7 +89,7 @@ class Producer:
             elif isinstance(error, Exception):
                 await self._drain()
         finally:
-            self._closed = True
+            self._writer.close()
 
     async def send(
         self,
@@ -116,11 +105,12 @@ class Producer:
     ) -> None:
         """Take an event for publishing; waits only while too much is unanswered.
 
-        Raises at once what is wrong with the event, and what has failed for good since the last call (as ``flush`` does).
+        Raises at once what is wrong with the event, and what has failed for good since the last call (as ``flush``
+        does).
         """
-        if self._failure is not None:
-            self._raise_failure()
-        event = self._event(topic, data, key, type, attributes, id, time, content_type)
+        if self._window.failure is not None:
+            self._window.raise_failure()
+        event = self._writer.write(topic, data, key, type, attributes, id, time, content_type)
         filling = self._add(topic, key, event)
         if filling is not None:
             self._ship(filling)
@@ -141,8 +131,8 @@ class Producer:
         """Publish an event and wait until it is durable; raises the typed error if it was refused or timed out."""
         if not self._window.has_room:
             await self._window.room()
-        given = id or f"{self._prefix}{self._events + 1}"
-        event = self._event(topic, data, key, type, attributes, given, time, content_type)
+        given = id or self._writer.next_id()
+        event = self._writer.write(topic, data, key, type, attributes, given, time, content_type)
         ticket = Ticket(1, self._loop)
         if (full := self._add(topic, key, event, (ticket, 0, given))) is not None:
             self._ship(full)
@@ -160,7 +150,7 @@ class Producer:
             if not self._window.has_room:
                 await self._window.room()
             try:
-                self._check(topic, event.payload, event.key, event.attributes)
+                self._writer.check(topic, event.payload, event.key, event.attributes)
                 full = self._add(topic, event.key, event.encode(), (ticket, place, event.id))
             except FedbusError as error:
                 ticket.settle(place, error)
@@ -174,87 +164,7 @@ class Producer:
     async def flush(self) -> None:
         """Wait until everything sent before is settled; raises the first failure, with how many events failed."""
         await self._drain()
-        if self._failure is not None:
-            self._raise_failure()
-
-    def next_sequence(self) -> int:
-        """For the outbox: the next parcel's sequence."""
-        return self._window.next_sequence()
-
-    def split(self, parcel: Parcel, parts: Sequence[Parcel]) -> None:
-        """For the outbox: these parcels go on instead of that one."""
-        self._window.add(parts)
-        self._window.remove(parcel)
-
-    def settled(self, parcel: Parcel, error: FedbusError | None) -> None:
-        """For the outbox: a parcel is durable or has failed."""
-        self._window.remove(parcel)
-        if error is None:
-            self.acknowledged += parcel.batch.count
-        elif self._failure is None and parcel.claims is None:
-            self._failure = error
-
-    def _event(
-        self,
-        topic: str,
-        data: Any,
-        key: str | None,
-        type: str | None,
-        attributes: Mapping[str, str | int | bool] | None,
-        id: str | None,
-        time: str | datetime | None,
-        content_type: str | None,
-    ) -> bytes:
-        kind = data.__class__
-        if kind is bytes:
-            payload, natural = data, "application/octet-stream"
-        elif kind is dict:
-            try:
-                payload, natural = _to_json(data), JSON
-            except (TypeError, msgspec.MsgspecError) as error:
-                raise InvalidEventError(f"data is not JSON: {error}; pass bytes instead") from None
-        else:
-            payload, natural = encode_data(data)  # type: ignore[assignment]
-        if key is not None or attributes is not None or topic not in self._topics or len(payload or b"") > 65_536:
-            self._check(topic, payload, key, attributes)
-        self._events = number = self._events + 1
-        moment = self._now_ns() if time is None else _moment(time)
-        return _encode(
-            (
-                id or f"{self._prefix}{number}",
-                self._source,
-                type or topic,
-                moment,
-                content_type or natural,
-                key,
-                attributes,
-                payload,
-            )
-        )
-
-    def _check(
-        self, topic: str, payload: bytes | None, key: str | None, attributes: Mapping[str, str | int | bool] | None
-    ) -> None:
-        if self._closed:
-            raise ClosedError("this producer was closed; open another one with bus.producer()")
-        limits = self._limits
-        if topic not in self._topics:
-            if len(self._topics) >= KNOWN_TOPICS:
-                self._topics.clear()
-            self._topics.add(check_topic(topic))
-        if payload is not None and len(payload) > limits.event_bytes:
-            raise TooLargeError(
-                f"{topic}: data of {len(payload)} bytes is beyond the limit of {limits.event_bytes} (event_bytes); "
-                "store it elsewhere and publish a reference"
-            )
-        if key is not None and len(key) * 4 > limits.key_bytes and len(key.encode()) > limits.key_bytes:
-            raise TooLargeError(f"{topic}: a key of {len(key.encode())} bytes is beyond {limits.key_bytes} (key_bytes)")
-        if attributes is not None:
-            check_attributes(attributes)
-            if PARTITION_KEY in attributes:
-                raise InvalidEventError(f"{topic}: pass {PARTITION_KEY} as key=, not as an attribute")
-            if len(_encode(attributes)) > limits.attributes_bytes:
-                raise TooLargeError(f"{topic}: attributes beyond {limits.attributes_bytes} bytes (attributes_bytes)")
+        self._window.raise_failure()
 
     def _add(self, topic: str, key: str | None, event: bytes, claim: Claim | None = None) -> Filling | None:
         """Put an event into its batch; returns the batch if it is full now."""
@@ -269,10 +179,12 @@ class Producer:
         if filling is None:
             filling = self._filling(key)
         builder = filling.builder
+        if len(event) > self._batch_bytes and len(builder):  # together they might be too large
+            self._ship(filling)
+            builder = filling.builder
         builder.add(topic, hashed, event)
-        if claim is not None:
-            if filling.claims is None:
-                filling.claims = []
+        if claim is not None or filling.claims is not None:
+            filling.claims = filling.claims or [None] * (len(builder) - 1)
             filling.claims.append(claim)
         if filling.timer is None:
             loop = self._loop
@@ -314,7 +226,7 @@ class Producer:
             return
         filling.builder, filling.claims = BatchBuilder(), None
         deadline_ns = self._clock.monotonic_ns() + self._timeout_ns
-        parcel = Parcel(self, self._window.next_sequence(), builder.build(), claims, deadline_ns)
+        parcel = Parcel(self._window, self._window.next_sequence(), builder.build(), claims, deadline_ns)
         self._window.add([parcel])
         known = filling.owner if filling.generation == self._outbox.generation else None
         self._outbox.post(parcel, known or None)
@@ -323,14 +235,3 @@ class Producer:
         for filling in list(self._fillings.values()):
             self._ship(filling)
         await self._window.empty()
-
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        assert failure is not None, "there is a failure to raise"
-        raise failure
-
-
-def _moment(time: str | datetime) -> str | None:
-    if isinstance(time, datetime):
-        return (time if time.tzinfo is not None else time.replace(tzinfo=UTC)).isoformat()
-    return check_time(time)

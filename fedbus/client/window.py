@@ -1,11 +1,13 @@
-"""A producer's window: how much of it may be unanswered, so that a fast producer waits instead of filling memory."""
+"""A producer's window: what of it is unanswered, within bounds, so that a fast producer waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Sequence
 
 from fedbus.client.parcel import Parcel
+from fedbus.errors import FedbusError
 from fedbus.limits import Limits
 
 
@@ -16,7 +18,11 @@ class Window:
     """
 
     def __init__(self, limits: Limits) -> None:
+        self.name = secrets.token_hex(8)  # the producer's id on the wire
         self.sequence = 0
+        self.acknowledged = 0  # events that are durable
+        self.failed = 0  # events without a ticket that are not
+        self.failure: FedbusError | None = None  # why the first of them failed
         self._max_batches = limits.publish_window_batches
         self._max_bytes = limits.publish_window_bytes
         self._max_span = max(1, limits.dedup_window_batches // 2)
@@ -44,14 +50,26 @@ class Window:
             self._parcels[parcel.sequence] = parcel
             self._bytes += parcel.size_bytes
 
-    def remove(self, parcel: Parcel) -> None:
-        """Settled."""
-        if self._parcels.pop(parcel.sequence, None) is not None:
-            self._bytes -= parcel.size_bytes
-            waiting, self._waiting = self._waiting, []
-            for future in waiting:
-                if not future.done():
-                    future.set_result(None)
+    def split(self, parcel: Parcel, parts: Sequence[Parcel]) -> None:
+        """These parcels go on instead of that one."""
+        self.add(parts)
+        self._remove(parcel)
+
+    def settled(self, parcel: Parcel, error: FedbusError | None) -> None:
+        """A parcel is durable or has failed for good."""
+        self._remove(parcel)
+        if error is None:
+            self.acknowledged += parcel.batch.count
+        elif (untold := parcel.claims.count(None) if parcel.claims else parcel.batch.count) > 0:
+            self.failure = self.failure or error
+            self.failed += untold
+
+    def raise_failure(self) -> None:
+        """Raise what has failed since the last time, if anything."""
+        failure, failed, self.failure, self.failed = self.failure, self.failed, None, 0
+        if failure is not None:
+            failure.add_note(f"{failed} event(s) sent by this producer failed; {self.acknowledged} are durable")
+            raise failure
 
     async def room(self) -> None:
         """Wait until another parcel may be posted."""
@@ -61,10 +79,18 @@ class Window:
     async def empty(self) -> None:
         """Wait until everything posted before this call is settled."""
         last = self.sequence
-        while self._parcels and next(iter(self._parcels)) <= last:
+        while any(parcel.order <= last for parcel in self._parcels.values()):  # parts have later sequences
             await self._change()
 
     async def _change(self) -> None:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         await future
+
+    def _remove(self, parcel: Parcel) -> None:
+        if self._parcels.pop(parcel.sequence, None) is not None:
+            self._bytes -= parcel.size_bytes
+            waiting, self._waiting = self._waiting, []
+            for future in waiting:
+                if not future.done():
+                    future.set_result(None)

@@ -136,6 +136,11 @@ class RegionOptions(Section):
         )
 
     @property
+    def is_local(self) -> bool:
+        """Whether it runs on a Ray cluster that is started for it on this machine."""
+        return self.cluster == "local"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the instances."""
         return self.listen.host in LOOPBACK

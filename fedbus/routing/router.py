@@ -128,7 +128,7 @@ class Router:
         return True
 
     def pick(self, region: str | None = None, avoid: Collection[str] = (), *, elsewhere: bool = True) -> InstanceRoute:
-        """Where a keyless batch goes: ``region`` (default: home) first, then, if ``elsewhere``, the others by distance."""
+        """Where a keyless batch goes: ``region`` (default: home) first, if ``elsewhere`` then others by distance."""
         for area in self._order(region):
             found = area.pick(self._random, avoid)
             if found is not None:
@@ -157,6 +157,11 @@ class Router:
         """All instances of a region (default: home), in whatever state."""
         area = self._areas.get(region or self.home_region)
         return [standing.route for standing in area.standings] if area else []
+
+    def candidates(self, region: str | None = None) -> list[InstanceRoute]:
+        """The instances of a region (default: home) that may be picked now."""
+        area = self._areas.get(region or self.home_region)
+        return [standing.route for standing in area.candidates] if area else []
 
     def standing(self, instance: str) -> Standing | None:
         """What is known of an instance of that name: region, route, measured round trip, in flight."""
@@ -261,6 +266,6 @@ def _standing(known: Standing | None, region: RegionRoute, route: InstanceRoute)
 def _nobody(region: str, standings: Mapping[str, Standing]) -> UnavailableError:
     rows = [f"{name} ({s.route.state}{', silent' if s.suspect else ''})" for name, s in standings.items()]
     return UnavailableError(
-        f"no healthy bus instance can take events for region {region}; known instances: {', '.join(rows[:8]) or 'none'}. "
+        f"no healthy bus instance can take events for region {region}; known: {', '.join(rows[:8]) or 'none'}. "
         "`fedbus status` shows why"
     )

@@ -18,7 +18,7 @@ TAKES_EVENTS = (HEALTHY, DEGRADED)
 
 
 class InstanceRoute(msgspec.Struct, frozen=True):
-    """One bus instance: ``endpoint`` is its data socket (``tcp://host:port``); ``weight`` its share of keyless events."""
+    """One bus instance. ``endpoint``: its data socket (``tcp://host:port``); ``weight``: its share of keyless events."""
 
     instance: str
     endpoint: str
@@ -32,7 +32,7 @@ class InstanceRoute(msgspec.Struct, frozen=True):
 
 
 class RegionRoute(msgspec.Struct, frozen=True):
-    """A region's instances and, per key slot, the owner's place in ``instances`` (u16 little-endian, 0xFFFF = nobody)."""
+    """A region's instances. ``slots``: per key slot the owner's place in them (u16 little-endian, 0xFFFF = nobody)."""
 
     region: str
     instances: list[InstanceRoute]
@@ -71,8 +71,9 @@ class RoutingTable(msgspec.Struct, frozen=True):
         except msgspec.MsgspecError as error:
             raise ProtocolError(f"a routing table that cannot be read: {error}") from None
         for region in table.regions:
-            places = set(region.owner_places()) - {NO_OWNER}
-            if len(region.slots) != SLOTS * 2 or (places and max(places) >= len(region.instances)):
+            fits = len(region.slots) == SLOTS * 2
+            places = set(region.owner_places()) - {NO_OWNER} if fits else set()
+            if not fits or (places and max(places) >= len(region.instances)):
                 raise ProtocolError(f"routing table {table.version}: the slots of region {region.region} do not fit")
         return table
 

@@ -16,16 +16,17 @@ from pathlib import Path
 
 import msgspec
 
-from fedbus.broker.record import Record, ledger_seed
+from fedbus.broker.record import Record
 from fedbus.errors import NotFoundError, StorageError
 from fedbus.limits import Limits
 from fedbus.position import LedgerId
 from fedbus.storage.durable import make_directory
 from fedbus.storage.ledger_reader import EventsRead, LedgerReader
 from fedbus.storage.recovery import recover_ledger
-from fedbus.storage.segment import Gap, SegmentHeader, Window, prove, scan
+from fedbus.storage.segment import SegmentHeader
 from fedbus.storage.segment_index import Damage, Mark, Segment
 from fedbus.storage.segment_writer import SegmentWriter
+from fedbus.storage.state_records import state_records
 
 LEDGERS = "ledgers"
 # The disk says no and nothing is broken: full, over quota, file size limit.
@@ -59,6 +60,24 @@ class _Ledger:
     def end(self) -> Mark:
         """The durable end."""
         return self.segments[-1].index.end if self.segments else Mark(0, 0, 0)
+
+    def info(self, *, closed: bool) -> LedgerInfo:
+        """What there is to know about it now."""
+        segments, end = self.segments, self.end
+        return LedgerInfo(
+            id=self.id,
+            first_offset=segments[0].index.first_offset if segments else 0,
+            end_offset=end.offset,
+            next_number=end.number,
+            closed=closed,
+            damage=tuple(damage for segment in segments for damage in sorted(segment.index.damage, key=_start)),
+            size_bytes=sum(segment.index.end.position for segment in segments),
+            segments=len(segments),
+        )
+
+
+def _start(damage: Damage) -> int:
+    return damage.start
 
 
 class LedgerFiles:
@@ -120,20 +139,7 @@ class LedgerFiles:
 
     def ledgers(self) -> list[LedgerInfo]:
         """All ledgers, the oldest first."""
-        return [self._info(ledger) for ledger in self._ledgers.values()]
-
-    def _info(self, ledger: _Ledger) -> LedgerInfo:
-        segments = ledger.segments
-        return LedgerInfo(
-            id=ledger.id,
-            first_offset=segments[0].index.first_offset if segments else 0,
-            end_offset=ledger.end.offset,
-            next_number=ledger.end.number,
-            closed=ledger is not self._current,
-            damage=tuple(damage for segment in segments for damage in sorted(segment.index.damage, key=_start)),
-            size_bytes=sum(segment.index.end.position for segment in segments),
-            segments=len(segments),
-        )
+        return [ledger.info(closed=ledger is not self._current) for ledger in self._ledgers.values()]
 
     def create(self, epoch: int) -> str:
         """Begin a new ledger and return its id; from then on all earlier ones are closed.
@@ -202,14 +208,10 @@ class LedgerFiles:
         except OSError as error:
             self._failure = str(error)
             raise
-        self._publish(self._writer)
-
-    def _publish(self, writer: SegmentWriter) -> None:
-        """Let readers see a segment once there is something durable in it."""
-        ledger = self._current
+        ledger, segment = self._current, self._writer.segment
         assert ledger is not None
-        if ledger.segments[-1] is not writer.segment and writer.index.marks:
-            ledger.segments = (*ledger.segments, writer.segment)
+        if ledger.segments[-1] is not segment and segment.index.marks:  # readers see it once something in it is durable
+            ledger.segments = (*ledger.segments, segment)
 
     def _check(self) -> None:
         if self._failure:
@@ -239,30 +241,14 @@ class LedgerFiles:
     def state_records(self) -> Iterator[tuple[str, Record]]:
         """(ledger, record) from the newest SNAPSHOT on, over all later segments and ledgers; EVENTS without payload.
 
-        Everything there is if there is no snapshot. What is damaged is left out (see ``LedgerInfo.damage``).
+        Everything there is if there is no snapshot. What is damaged is left out (see ``LedgerInfo.damage``). Raises
+        :class:`StorageError` if the disk fails.
         """
-        segments = [(ledger.id, segment) for ledger in self._ledgers.values() for segment in ledger.segments]
-        first, position = self._newest_snapshot(segments)
-        for at in range(first, len(segments)):
-            ledger, segment = segments[at]
-            start = position if at == first else segment.index.first_position
-            with segment.path.open("rb", buffering=0) as file:
-                window = Window(file.fileno(), segment.index.end.position)
-                for step in scan(window, start, seed=ledger_seed(ledger), payload=False):
-                    if not isinstance(step, Gap):
-                        yield ledger, step.record
-
-    @staticmethod
-    def _newest_snapshot(segments: Sequence[tuple[str, Segment]]) -> tuple[int, int]:
-        """(place in ``segments``, byte position) of the newest snapshot whose checksum holds; else of the beginning."""
-        for at in range(len(segments) - 1, -1, -1):
-            ledger, segment = segments[at]
-            with segment.path.open("rb", buffering=0) as file:
-                window = Window(file.fileno(), segment.index.end.position)
-                for position in reversed(segment.index.snapshots):
-                    if prove(window, position, seed=ledger_seed(ledger)) is not None:
-                        return at, position
-        return 0, segments[0][1].index.first_position if segments else 0
+        ledgers = self._ledgers.values()
+        try:
+            yield from state_records([(ledger.id, segment) for ledger in ledgers for segment in ledger.segments])
+        except OSError as error:
+            raise StorageError(f"the state in {self._root} cannot be read: {error}") from error
 
     def close(self) -> None:
         """Close all files; a clean end seals, so that the next :meth:`open` has nothing to scan.
@@ -275,7 +261,3 @@ class LedgerFiles:
             self._writer.close()
             self._writer = None
         self._reader.close()
-
-
-def _start(damage: Damage) -> int:
-    return damage.start

@@ -1,7 +1,7 @@
 """The gateway as an ASGI application: finds the route, and keeps the two publish routes free of any framework.
 
-Paths are looked at below ``root_path``, so that it works under any route prefix. Everything that fails becomes a problem
-here. Which server runs it (Ray Serve, or uvicorn in a test) is left to others.
+Paths are looked at below ``root_path``, so that it works under any route prefix. Everything that fails becomes a
+problem here. Which server runs it (Ray Serve, or uvicorn in a test) is left to others.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fedbus_serve.metrics import GatewayMetrics
 from fedbus_serve.pages import Pages
 from fedbus_serve.problems import MethodNotAllowedError, problem, unexpected
 from fedbus_serve.publish import ClientGoneError, Publisher, SchemaCheck
+from fedbus_serve.region_bus import region_connector
 from fedbus_serve.sse import EventStreams
 
 _TOPICS, _EVENTS = "/v1/topics/", "/events"
@@ -34,20 +35,21 @@ log = logging.getLogger(__name__)
 class Gateway:
     """One gateway process.
 
-    ``control`` answers for the control plane, ``connect(region)`` makes a bus when a region is first used, ``registry`` is
-    the schema registry's ASGI application, ``check_schema`` refuses data that does not fit its topic's schema, ``new_id``
-    names events made of plain data, ``warning`` is something about this deployment its operator should know.
+    ``control`` answers for the control plane, ``new_id`` names events made of plain data, ``connect(region)`` makes a
+    bus when a region is first used (default: the client library, found through ``control``), ``registry`` is the schema
+    registry's ASGI application, ``check_schema`` refuses data that does not fit its topic's schema.
     """
 
     def __init__(
-        self, control: ControlSource, connect: Connect, *, new_id: Callable[[], str], registry: AsgiApp | None = None,
-        check_schema: SchemaCheck | None = None, limits: Limits = DEFAULT, clock: Clock | None = None, warning: str = "",
+        self, control: ControlSource, *, new_id: Callable[[], str], connect: Connect | None = None,
+        registry: AsgiApp | None = None, check_schema: SchemaCheck | None = None, limits: Limits = DEFAULT,
+        clock: Clock | None = None,
     ) -> None:  # fmt: skip
         self._clock = clock or SystemClock()
         self._metrics = GatewayMetrics()
         self._admission = Admission(limits)
-        self._buses = Buses(connect)
         self._control = ControlCache(control, self._clock)
+        self._buses = Buses(connect or region_connector(self._control))
         self._home = self._control.regions()[0]
         self._publisher = Publisher(
             self._buses, EventReader(limits, new_id), self._admission, self._metrics,
@@ -57,7 +59,7 @@ class Gateway:
         self._registry = registry
         self._control_app = control_app(self._control)
         self._pages = Pages()
-        self._warning = warning
+        self._warning = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection of an ASGI server."""
@@ -72,7 +74,10 @@ class Gateway:
         path: str = scope["path"]
         root: str = scope.get("root_path", "")
         if root and path.startswith(root):
-            path = path[len(root) :] or "/"
+            path = path[len(root) :]
+        if not path:  # the page's links are relative to its folder
+            await Answer(307, b"text/plain", b"", ((b"location", f"{root}/".encode()),)).send(send)
+            return
         watched = _Watched(send)
         try:
             await self._route(path, scope, receive, watched)
@@ -80,13 +85,18 @@ class Gateway:
             return
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - the outermost edge: whatever failed, the caller gets a problem
+        except Exception as error:  # the outermost edge: whatever failed, the caller gets a problem
             if watched.status:
                 log.warning("%s broke off: %r", path, error)
                 raise
             answer = problem(error, path) if isinstance(error, FedbusError) else unexpected(error, path)
             await answer.send(watched)
         self._metrics.answered(_route_name(path, scope["method"]), watched.status)
+
+    def warn(self, text: str) -> None:
+        """Something about this deployment its operator should know: in the log now, in ``/readyz`` from now on."""
+        self._warning = text
+        log.warning(text)
 
     async def close(self) -> None:
         """Close the buses and what is under way."""

@@ -7,7 +7,7 @@ event loop that made them: everything here happens in the loop of the requests.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -53,8 +53,8 @@ class Stream(Protocol):
         """Events; fetched on credit, so that a stream nobody reads costs bounded memory."""
         ...
 
-    def cursor(self) -> Mapping[str, int]:
-        """The next offset of each ledger after the events yielded so far."""
+    def cursor(self) -> str:
+        """Where to go on after the events yielded so far: an opaque text for ``start``."""
         ...
 
 
@@ -62,7 +62,7 @@ class Bus(Protocol):
     """A connection to one region."""
 
     async def publish_events(self, events: Sequence[tuple[str, Event]]) -> Sequence[Receipt | FedbusError]:
-        """Publish; one outcome per event, in order, when each is durable or has failed."""
+        """Publish, in as many batches as it takes; one outcome per event, in order, each durable or failed in time."""
         ...
 
     def subscribe(self, filters: Sequence[str], *, start: Start) -> Stream:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -32,14 +33,16 @@ _BACKSLASH = ord("\\")
 _NOT_BY_HEADER = ("datacontenttype", "data", "data_base64")
 
 Addressed = tuple[str, Event]
+Json = bytes | msgspec.Raw
 
 
 class _DataMember(msgspec.Struct):
     """The one member of a structured event whose bytes are kept."""
 
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
+_checked_topic = lru_cache(16_384)(check_topic)  # a stream of events has few topics; refusals are not remembered
 _any = msgspec.json.Decoder()
 _data_member = msgspec.json.Decoder(_DataMember)
 _raw = msgspec.json.Decoder(msgspec.Raw)
@@ -63,7 +66,7 @@ class EventReader:
         or :class:`UnsupportedMediaTypeError` (415); of several events a :class:`BatchRefusedError` listing the invalid.
         """
         if topic is not None:
-            check_topic(topic)
+            _checked_topic(topic)
         content_type, attributes = _split_headers(headers)
         media, charset = _media_type(content_type)
         if charset not in (None, "utf-8", "utf8", "us-ascii") and (media in ACCEPTED or is_json(media)):
@@ -77,7 +80,7 @@ class EventReader:
         return [self._addressed(_binary(content_type, media, attributes, body), topic)]
 
     def _each(
-        self, parts: Iterator[tuple[bytes, str]], topic: str | None, read: Callable[[bytes, str], Event]
+        self, parts: Iterator[tuple[Json, str]], topic: str | None, read: Callable[[Json, str], Event]
     ) -> list[Addressed]:
         found: list[Addressed] = []
         errors: list[IndexedError] = []
@@ -92,7 +95,7 @@ class EventReader:
             raise BatchRefusedError(errors)
         return found
 
-    def _line(self, raw: bytes, where: str, topic: str | None, now_ns: int) -> Event:
+    def _line(self, raw: Json, where: str, topic: str | None, now_ns: int) -> Event:
         """A line of NDJSON: an event if it has a ``specversion``, else data for the topic in the path."""
         value = _decode(raw, where)
         if isinstance(value, dict) and "specversion" in value:
@@ -104,7 +107,7 @@ class EventReader:
             )
         return Event(
             id=self._new_id(), source=self._source, type=topic, time=now_ns,
-            datacontenttype="application/json", payload=raw,
+            datacontenttype="application/json", payload=bytes(raw),
         )  # fmt: skip
 
     def _addressed(self, event: Event, topic: str | None) -> Addressed:
@@ -116,12 +119,13 @@ class EventReader:
             key_bytes = len(event.key.encode())
             if key_bytes > limits.key_bytes:
                 raise TooLargeError(f"event {event.id[:80]!r}: key of {key_bytes} bytes, at most {limits.key_bytes}")
-        attributes_bytes = _attributes_bytes(event)
-        if attributes_bytes > limits.attributes_bytes:
-            raise TooLargeError(
-                f"event {event.id[:80]!r}: attributes of {attributes_bytes} bytes, at most {limits.attributes_bytes}"
-            )
-        return (check_topic(event.type) if topic is None else topic), event
+        core = len(event.id) + len(event.source) + len(event.type) + len(event.datacontenttype or "")
+        if event.attributes is not None or (core + limits.key_bytes) * 4 > limits.attributes_bytes:
+            attributes_bytes = _attributes_bytes(event)
+            if attributes_bytes > limits.attributes_bytes:
+                found = f"event {event.id[:80]!r}: attributes of {attributes_bytes} bytes"
+                raise TooLargeError(f"{found}, at most {limits.attributes_bytes}")
+        return (_checked_topic(event.type) if topic is None else topic), event
 
 
 def _split_headers(headers: Iterable[Header]) -> tuple[str | None, dict[str, str]]:
@@ -202,7 +206,7 @@ def _binary(content_type: str | None, media: str | None, attributes: dict[str, s
     return msgspec.structs.replace(event, payload=body)
 
 
-def _structured(raw: bytes, where: str) -> Event:
+def _structured(raw: Json, where: str) -> Event:
     """An event in the JSON format; its data keeps the bytes it has there."""
     fields = _decode(raw, where)
     if not isinstance(fields, dict):
@@ -215,18 +219,18 @@ def _structured(raw: bytes, where: str) -> Event:
     return Event.from_dict(fields, where)
 
 
-def _elements(body: bytes) -> Iterator[tuple[bytes, str]]:
-    """The elements of a JSON array, undecoded."""
-    _check_json(body, "the batch")
+def _elements(body: bytes) -> Iterator[tuple[Json, str]]:
+    """The elements of a JSON array, undecoded (and not yet known to be UTF-8)."""
     try:
         elements = _raw_list.decode(body)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
+        _check_json(body, "the batch")
         raise InvalidEventError("the batch is no JSON array of events") from None
     for index, raw in enumerate(elements):
-        yield bytes(raw), f"event {index}"
+        yield raw, f"event {index}"
 
 
-def _lines(body: bytes) -> Iterator[tuple[bytes, str]]:
+def _lines(body: bytes) -> Iterator[tuple[Json, str]]:
     """The lines that are not empty, with their numbers from 1."""
     for number, line in enumerate(body.split(b"\n"), 1):
         stripped = line.strip()
@@ -234,11 +238,11 @@ def _lines(body: bytes) -> Iterator[tuple[bytes, str]]:
             yield stripped, f"line {number}"
 
 
-def _decode(raw: bytes, where: str) -> Any:
+def _decode(raw: Json, where: str) -> Any:
     try:
         return _any.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _malformed(raw, where, error) from None
+        raise _malformed(bytes(raw), where, error) from None
 
 
 def _check_json(raw: bytes, where: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from fastapi.responses import Response
 from pydantic import AwareDatetime, Field, TypeAdapter
 from starlette.exceptions import HTTPException
 
+from fedbus.client.bootstrap import Bootstrap
 from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 from fedbus.event import format_time_ns
 from fedbus_serve import views
@@ -81,7 +83,7 @@ def control_app(cache: ControlCache) -> FastAPI:
     async def bootstrap(request: Request) -> Response:
         reading = await cache.bootstrap(network_of(request))
         headers = {"fedbus-stale": "true"} if reading.stale else None
-        return Response(msgspec.json.encode(reading.value), media_type="application/json", headers=headers)
+        return Response(encode_bootstrap(reading.value), media_type="application/json", headers=headers)
 
     for kind in KINDS:
         app.add_api_route(
@@ -152,6 +154,20 @@ def _page(
         "stale_regions": stale,
         "as_of": format_time_ns(oldest_ns) if oldest_ns is not None else None,
     }
+
+
+def encode_bootstrap(found: Bootstrap) -> bytes:
+    """The body of ``GET /v1/bootstrap``; ``table`` is base64 of what instances push as well."""
+    return msgspec.json.encode(
+        {
+            "federation": found.table.federation,
+            "region": found.region,
+            "version": found.table.version,
+            "table": b64encode(found.table.encode()).decode(),
+            "limits": found.limits,
+            "schemas": found.schemas,
+        }
+    )
 
 
 def network_of(request: Request) -> Network:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fedbus.client.bootstrap import Bootstrap
 from fedbus.clock import Clock
 from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 
@@ -34,8 +35,8 @@ class ControlSource(Protocol):
         """The regions of the federation, the home region first; known without asking anybody."""
         ...
 
-    async def bootstrap(self, network: Network) -> Any:
-        """What ``GET /v1/bootstrap`` answers to callers of that network (JSON-ready)."""
+    async def bootstrap(self, network: Network) -> Bootstrap:
+        """Routing table (with the endpoints callers of that network can reach), nearest region, limits, schemas."""
         ...
 
     async def read(self, resource: Resource, region: str) -> Sequence[Any]:

@@ -7,24 +7,21 @@ environment in which the cluster's *head* was started, so all that can be done h
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import secrets
 from collections.abc import Callable
-from typing import Any
-
-from ray import serve
-from ray.serve import Application
+from typing import TYPE_CHECKING, Any
 
 from fedbus.limits import DEFAULT, Limits
 from fedbus_serve.answer import AsgiApp, Receive, Scope, Send
 from fedbus_serve.asgi import Gateway
 
+if TYPE_CHECKING:
+    from ray.serve import Application
+
 APPLICATION = "fedbus"
 FAST_PROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 """What the environment must hold when the head starts, for Serve to put HAProxy in front."""
-
-log = logging.getLogger(__name__)
 
 
 def build_gateway(
@@ -35,11 +32,12 @@ def build_gateway(
     ``make`` is called in each replica (so it has to be picklable: a function, or a partial of one, over actor handles
     and options) and returns its gateway. Its buses connect when the first request comes, in the loop of the requests.
     """
+    from ray import serve  # a second or two that whoever only makes ids need not wait
 
     def application() -> AsgiApp:
-        if warning := slow_proxy_warning():
-            log.warning(warning)
         gateway = make()
+        if warning := slow_proxy_warning():
+            gateway.warn(warning)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await gateway(scope, receive, send)

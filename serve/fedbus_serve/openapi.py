@@ -6,6 +6,7 @@ from typing import Any
 
 _EVENT = {
     "type": "object",
+    "description": "A CloudEvent in the JSON format.",
     "required": ["specversion", "id", "source", "type"],
     "properties": {
         "specversion": {"const": "1.0"},
@@ -52,9 +53,13 @@ def _refused(meaning: str) -> dict[str, Any]:
 def _publish(summary: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
     bodies = {
         "application/cloudevents+json": {"schema": _EVENT},
-        "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _EVENT}},
-        "application/x-ndjson": {"schema": {"type": "string", "description": "One event per line."}},
-        "*/*": {"schema": {}, "description": "Binary mode: the attributes are ce- headers, the body is the data."},
+        "application/cloudevents-batch+json": {
+            "schema": {"type": "array", "items": _EVENT, "description": "CloudEvents; all are valid, or none is taken."}
+        },
+        "application/x-ndjson": {
+            "schema": {"type": "string", "description": "One event per line; a line without specversion is data."}
+        },
+        "*/*": {"schema": {"description": "Binary mode: the attributes are ce- headers, the body is the data."}},
     }
     responses = {
         "202": {

@@ -6,20 +6,18 @@ sent; storage is per owner (rule 12): either everything is durable (202) or each
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedbus.clock import Clock
-from fedbus.errors import FedbusError, NotFoundError, SchemaMismatchError, TooLargeError, UnavailableError
-from fedbus.event import Event
+from fedbus.errors import FedbusError, SchemaMismatchError, TooLargeError, UnavailableError
 from fedbus.limits import Limits
 from fedbus_serve.admission import Admission, Admitted
 from fedbus_serve.answer import Answer, Header, Receive, Scope, json_answer
-from fedbus_serve.buses import Bus, Buses, Receipt
+from fedbus_serve.buses import Buses, Receipt
 from fedbus_serve.cloudevents_http import Addressed, EventReader
 from fedbus_serve.metrics import GatewayMetrics
-from fedbus_serve.problems import ERRORS_LISTED, BatchRefusedError, IndexedError, describe, problem
+from fedbus_serve.problems import ERRORS_LISTED, BatchRefusedError, IndexedError, problem
 
 SchemaCheck = Callable[[str, str | None, bytes | None], None]
 """(topic, content type, data) → nothing, or raises what is wrong: ``fedbus.schema.subjects.SubjectSchemas.check``."""
@@ -42,7 +40,7 @@ class Publisher:
 
     def __init__(
         self, buses: Buses, reader: EventReader, admission: Admission, metrics: GatewayMetrics, *, limits: Limits,
-        clock: Clock, check_schema: SchemaCheck | None = None, timeout_s: float = 15.0,
+        clock: Clock, check_schema: SchemaCheck | None = None,
     ) -> None:  # fmt: skip
         self._buses = buses
         self._reader = reader
@@ -51,7 +49,6 @@ class Publisher:
         self._limits = limits
         self._clock = clock
         self._check_schema = check_schema
-        self._timeout_s = timeout_s
 
     async def answer(self, scope: Scope, receive: Receive, topic: str | None, region: str, path: str) -> Answer:
         """The answer to one request; raises :class:`FedbusError`, or :class:`ClientGoneError`."""
@@ -62,7 +59,7 @@ class Publisher:
             if self._check_schema is not None:
                 self._check(events, self._check_schema)
             bus = self._buses.known(region) or await self._buses.get(region)
-            outcomes = await self._published(bus, events)
+            outcomes = await bus.publish_events(events) if events else ()
         failed = sum(isinstance(outcome, FedbusError) for outcome in outcomes)
         self._metrics.published(len(outcomes) - failed, failed, self._clock.monotonic_ns() - started_ns)
         return _refusal(events, outcomes, path) if failed else _accepted(outcomes)
@@ -107,46 +104,6 @@ class Publisher:
         if errors:
             raise BatchRefusedError(errors)
 
-    async def _published(self, bus: Bus, events: list[Addressed]) -> Sequence[Receipt | FedbusError]:
-        """One outcome per event. Batches larger than one of the bus are sent in several, in order."""
-        outcomes: list[Receipt | FedbusError] = []
-        for part in split(events, self._limits):
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    outcomes += await bus.publish_events(part)
-            except TimeoutError:
-                late = UnavailableError(
-                    f"not acknowledged within {self._timeout_s:g} s; whether it was stored is unknown. "
-                    "Send it again with the same id",
-                    retry_after_ms=1000,
-                )
-                outcomes += [late] * len(part)
-            except NotFoundError:
-                raise
-            except FedbusError as error:
-                outcomes += [error] * len(part)
-        return outcomes
-
-
-def split(events: list[Addressed], limits: Limits) -> list[list[Addressed]]:
-    """The events in parts of which each is one batch of the bus: by count, and by size with room for the index."""
-    if len(events) == 1:
-        return [events]
-    parts: list[list[Addressed]] = []
-    part: list[Addressed] = []
-    size_bytes = 0
-    for topic, event in events:
-        # What an event takes beside its data: its attributes (bounded by their own limit) and its columns in the index.
-        event_bytes = len(event.payload or b"") + len(event.id) + len(event.source) + len(event.type) + len(topic) + 256
-        if part and (len(part) >= limits.batch_events or size_bytes + event_bytes > limits.batch_bytes * 3 // 4):
-            parts.append(part)
-            part, size_bytes = [], 0
-        part.append((topic, event))
-        size_bytes += event_bytes
-    if part:
-        parts.append(part)
-    return parts
-
 
 def _accepted(outcomes: Sequence[Any]) -> Answer:
     body = {
@@ -174,18 +131,29 @@ def _refusal(events: list[Addressed], outcomes: Sequence[Receipt | FedbusError],
         error = errors[0]
     else:
         error = PartlyStoredError(
-            f"{len(outcomes) - len(errors)} of {len(outcomes)} events are durable, the rest is not (see outcomes): send "
-            f"the batch again with the same ids. The first failure: {errors[0].detail}",
+            f"{len(outcomes) - len(errors)} of {len(outcomes)} events are durable, the others not (see outcomes); "
+            f"send the batch again with the same ids. The first failure: {errors[0].detail}",
             retry_after_ms=max(error.retry_after_ms for error in errors),
         )
-    listed = [_outcome(place, events[place][1], outcome) for place, outcome in enumerate(outcomes)]
-    return problem(error, path, headers=_instances(outcomes) if len(errors) < len(outcomes) else (), outcomes=listed)
+    headers = _instances(outcomes) if len(errors) < len(outcomes) else ()
+    return problem(error, path, headers=headers, outcomes=_listed(events, outcomes))
 
 
-def _outcome(place: int, event: Event, outcome: Receipt | FedbusError) -> dict[str, Any]:
-    if isinstance(outcome, FedbusError):
-        return {"index": place, "id": event.id, "status": "failed", **describe(outcome)}
-    return {"index": place, "id": event.id, "status": "durable", "position": str(outcome.position)}
+def _listed(events: list[Addressed], outcomes: Sequence[Receipt | FedbusError]) -> list[dict[str, Any]]:
+    """What became of each event; a reason that many share is told once, at the first of them."""
+    listed: list[dict[str, Any]] = []
+    told: set[str] = set()
+    for place, ((_, event), outcome) in enumerate(zip(events, outcomes, strict=True)):
+        found: dict[str, Any] = {"index": place, "id": event.id}
+        if isinstance(outcome, FedbusError):
+            found |= {"status": "failed", "code": outcome.code, "retryable": outcome.retryable}
+            if outcome.detail not in told:
+                found["detail"] = outcome.detail
+                told.add(outcome.detail)
+        else:
+            found |= {"status": "durable", "position": str(outcome.position)}
+        listed.append(found)
+    return listed
 
 
 def _body_too_large(size_bytes: int, limit: int) -> TooLargeError:

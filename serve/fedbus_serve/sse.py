@@ -13,17 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
-from datetime import datetime
+from collections.abc import AsyncIterator
 from urllib.parse import parse_qs
 
 import msgspec
 
-from fedbus.broker.protocol import EARLIEST, LATEST, Start
-from fedbus.errors import FedbusError, InvalidEventError, InvalidPositionError, InvalidTopicError, TooLargeError
-from fedbus.event import Event, check_time
+from fedbus.broker.protocol import Start
+from fedbus.client.start import parse_start
+from fedbus.errors import FedbusError, InvalidTopicError, TooLargeError
+from fedbus.event import Event
 from fedbus.limits import Limits
-from fedbus.position import Position, decode_cursor, encode_cursor
+from fedbus.position import encode_cursor
 from fedbus.topic import check_filter
 from fedbus_serve.admission import Admission
 from fedbus_serve.answer import Receive, Scope, Send
@@ -39,7 +39,7 @@ _HEADERS = [
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),  # proxies in front of ours that would otherwise collect
 ]
-_MS_PER_S = 1000
+_NOTHING = encode_cursor({})
 _encode_json = msgspec.json.Encoder().encode
 
 
@@ -78,8 +78,9 @@ class EventStreams:
         if len(filters) > self._limits.filters_per_group:
             raise TooLargeError(f"{len(filters)} filters, at most {self._limits.filters_per_group}")
         last = next((value for name, value in scope["headers"] if name == b"last-event-id" and value), None)
-        text = last.decode("latin-1") if last is not None else query.get("from", ["latest"])[-1]
-        return filters, read_start(text)
+        # A plus sign that was not percent-encoded (in a time's zone) arrives as a space.
+        text = last.decode("latin-1") if last is not None else query.get("from", ["latest"])[-1].replace(" ", "+")
+        return filters, parse_start(text)
 
     async def _pump(self, stream: Stream, send: Send, gone: asyncio.Future[None]) -> None:
         """Send events, keep-alives while there are none, and at most one error, which is the end."""
@@ -113,35 +114,13 @@ class EventStreams:
         if not gone.done():
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    def _cursor_line(self, cursor: Mapping[str, int]) -> bytes:
+    def _cursor_line(self, cursor: str) -> bytes:
         """The ``id`` field.
 
         None for a cursor over nothing (it would mean: from the beginning), nor for one too long to be sent back in a
         header line (the client then resumes at an older one).
         """
-        text = encode_cursor(cursor)
-        return b"id: " + text.encode() + b"\n" if cursor and len(text) <= self._limits.cursor_bytes else b""
-
-
-def read_start(text: str) -> Start:
-    """``earliest``, ``latest``, a time (RFC 3339), a position or a cursor; raises :class:`InvalidPositionError`."""
-    if text == "earliest":
-        return EARLIEST
-    if text == "latest":
-        return LATEST
-    if "/" in text:
-        position = Position.parse(text)
-        return Start("cursor", cursor={position.ledger: position.offset})
-    with contextlib.suppress(InvalidEventError):
-        if moment := check_time(text.replace(" ", "+")):  # a plus sign that was not percent-encoded arrives as a space
-            return Start("time", time_ms=int(datetime.fromisoformat(moment.upper()).timestamp() * _MS_PER_S))
-    try:
-        return Start("cursor", cursor=decode_cursor(text))
-    except InvalidPositionError:
-        raise InvalidPositionError(
-            f"{text[:60]!r} is no start: use earliest, latest, a time such as 2026-01-31T12:00:00Z, a position, or the "
-            "id of an event of such a stream"
-        ) from None
+        return b"id: %b\n" % cursor.encode() if cursor != _NOTHING and len(cursor) <= self._limits.cursor_bytes else b""
 
 
 def event_json(event: Event) -> bytes:

@@ -36,6 +36,7 @@ class RegionView(View):
     """A region at a glance."""
 
     region: str
+    federation: str = ""
     provider: str = ""
     location: str = ""
     latitude: float = 0.0

@@ -78,7 +78,7 @@ def test_what_is_no_header_is_none(data):
 
 
 def test_events_meta_is_kept_and_its_absence_is_the_default():
-    meta = EventsMeta("p", 4, Origin("there/b2/1", [(3, 5)], 0, 9, ["orders.>"]))
+    meta = EventsMeta("p", 4, Origin("there/b2/1", [(3, 5)], 0, 9, {"orders.>": 0}))
     record = Record(Kind.EVENTS, 0, 0, 2, 5, meta=encode_body(meta))
     assert record.events_meta() == meta
     assert Record(Kind.EVENTS, 0, 0, 2, 5).events_meta() == EventsMeta()

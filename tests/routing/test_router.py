@@ -113,7 +113,10 @@ def test_a_silent_instance_is_not_picked_until_it_answers_but_keeps_its_keys():
 
 def test_other_regions_take_over_in_the_order_of_their_distance():
     places = {"eu": (52.5, 13.4), "us": (39.0, -77.5), "uk": (51.5, -0.1)}
-    parts = [region_route(r, [instance(f"b{i}")], latitude=lat, longitude=lon) for i, (r, (lat, lon)) in enumerate(places.items())]
+    parts = [
+        region_route(r, [instance(f"b{i}")], latitude=lat, longitude=lon)
+        for i, (r, (lat, lon)) in enumerate(places.items())
+    ]
     made = router(RoutingTable("f", "eu", 1, [*parts, region_route("nowhere", [instance("b9")])]))
     order = []
     for _ in range(4):

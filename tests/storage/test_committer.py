@@ -127,7 +127,7 @@ def small_disk(tmp_path):
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small file system takes root")
     yield target
-    subprocess.run([str(shutil.which("umount")), str(target)], check=True)
+    subprocess.run([str(shutil.which("umount")), "--lazy", str(target)], check=True)
 
 
 def test_a_full_disk_refuses_drops_the_void_generation_and_resumes_when_there_is_space(small_disk):
@@ -253,8 +253,9 @@ for number in range(10**9):
 """
 
 
-@pytest.mark.parametrize("seed", random.Random().sample(range(10**6), 4))
-def test_what_was_reported_durable_survives_a_kill_in_the_middle_of_writing(tmp_path, seed):
+@pytest.mark.parametrize("run", range(4))
+def test_what_was_reported_durable_survives_a_kill_in_the_middle_of_writing(tmp_path, run):
+    seed = random.randrange(10**6)
     print("seed", seed)
     chance = random.Random(seed)
     ledgers = {}
@@ -278,7 +279,6 @@ def test_what_was_reported_durable_survives_a_kill_in_the_middle_of_writing(tmp_
             assert [record.number for record in got] == list(range(len(got)))
             assert len(got) > ledgers[info.id], (info.id, seed)
             for record in got:
-                assert record.payload[:30] == (b"%d " % record.number * (len(record.payload) // 2 + 1))[
-                    : len(record.payload[:30])
-                ]
+                word = b"%d " % record.number
+                assert record.payload == word * (len(record.payload) // len(word))
         files.close()

@@ -2,6 +2,7 @@
 
 import os
 import struct
+from itertools import pairwise
 from pathlib import Path
 
 import google_crc32c
@@ -73,7 +74,7 @@ def test_every_record_is_found_between_any_noise_whatever_the_chunks(tmp_path_fa
     assert [seen(step.record) for step in steps if isinstance(step, Whole)] == [seen(record) for record in records]
     assert steps[0].position == 0
     assert steps[-1].end == len(data)
-    assert all(a.end == b.position for a, b in zip(steps, steps[1:], strict=False))
+    assert all(a.end == b.position for a, b in pairwise(steps))
 
 
 def test_a_record_inside_a_damaged_events_body_is_not_taken_for_one_of_the_ledger(tmp_path):

@@ -42,7 +42,7 @@ def write(directory: Path, *segments: Iterable[Record], epoch: int = 0) -> Path:
         files.append(list(records))
         files.sync()
     files._writer.close()  # as it is: closing the files would seal
-    return sorted((directory / "ledgers" / str(epoch)).glob("*.seg"))[-1]
+    return max((directory / "ledgers" / str(epoch)).glob("*.seg"))
 
 
 def seen(record: Record) -> tuple[object, ...]:
@@ -72,5 +72,5 @@ def bounds(path: Path, records: Iterable[Record]) -> list[int]:
     for size in sizes:
         position += size
         found.append(position)
-    assert HEADER_BYTES < min(sizes)
+    assert min(sizes) > HEADER_BYTES
     return found

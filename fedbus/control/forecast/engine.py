@@ -13,7 +13,6 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 
 from fedbus.control.forecast.arima import ArimaForecaster
@@ -22,41 +21,23 @@ from fedbus.control.forecast.protocol import QUANTILES, Forecast
 from fedbus.control.forecast.reactive import Reactive
 from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive, profile
 from fedbus.control.forecast.series import SlotSeries, rate_series
+from fedbus.control.forecast.settings import EngineSettings
 from fedbus.control.load import NS_PER_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from fedbus.control.forecast.protocol import FloatArray, Forecaster
     from fedbus.control.load import LoadHistory
+    from fedbus.control.trigger import Trigger
 
 
 #: What a forecaster gets to see in a tick: the week that the profile averages over.
 WINDOW_DAYS = 7
+#: An announced change shows in the load within this time.
+SETTLING_SLOTS = 3
 #: Below this share of measured ones among the recent slots, nobody knows the present level.
 RECENT_SLOTS, RECENT_SHARE = 6, 0.5
-
-
-class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Knobs of the engine, the same for every series (nothing is tuned per series)."""
-
-    slot_s: int = 300
-    history_days: int = 28
-    scored_leads: int = 12
-    """Leads whose errors are kept; beyond them the last one's bounds hold."""
-    record_slots: int = 576
-    """How many past forecasts the rolling error and the bounds look back on."""
-    backtest_stride: int = 2
-    lead_s: float = 300.0
-    """Time provisioning takes: the lead at which forecasters are compared."""
-    largest_mase: float = 1.2
-    """The accuracy gate: a model worse than this × the naive scale is not believed."""
-    switch_gain: float = 0.95
-    """Another model takes over only if its error is below this share of the present one's."""
-    largest_growth: float = 3.0
-    """Clamp: no forecast beyond this × the largest load seen."""
-    refit_every_s: float = 86_400.0
-    maximum_horizon_slots: int = 576
 
 
 @dataclass(frozen=True)
@@ -93,20 +74,23 @@ class ForecastEngine:
         self._waiting: deque[tuple[int, dict[str, FloatArray]]] = deque(maxlen=4 * self.settings.scored_leads)
         """Paths by the slot they start at, until their slots have passed."""
 
-    def observe(self, history: LoadHistory) -> None:
-        """Take the region's history as it is now (the whole of it), and score earlier forecasts against it."""
+    def observe(self, history: LoadHistory, triggers: Iterable[Trigger] = ()) -> None:
+        """Take the region's history as it is now (the whole of it), and score earlier forecasts against it.
+
+        What ``triggers`` announce is no error of a forecast that could not know: slots after it do not count.
+        """
         settings = self.settings
         self._series = rate_series(history, settings.slot_s, _history_slots(self.settings))
         self._filled = self._series.filled()
         leads = settings.scored_leads
+        announced = _changes(self.region, triggers, settings.slot_s)
         while self._waiting and self._waiting[0][0] + leads <= self._series.end_slot:
             start, paths = self._waiting.popleft()
             at = start - self._series.first_slot
             if at >= 0:
+                actual = _unannounced(self._series.values[at : at + leads], start, announced)
                 for name, path in paths.items():
-                    self._records.setdefault(name, _new_record(self.settings)).add(
-                        path, self._series.values[at : at + leads]
-                    )
+                    self._records.setdefault(name, _new_record(self.settings)).add(path, actual)
 
     def fit_due(self, now_ns: int) -> bool:
         """Whether a fit would change something: never fitted, too old, or history now suffices for another model."""
@@ -116,7 +100,7 @@ class ForecastEngine:
         age_s = now_ns / NS_PER_S - self._fitted_at_slot * self.settings.slot_s
         return age_s >= self.settings.refit_every_s or bool(possible - self._fitted_names - self._failures.keys())
 
-    def fit(self, history: LoadHistory) -> Fitted:
+    def fit(self, history: LoadHistory, triggers: Iterable[Trigger] = ()) -> Fitted:
         """Fit and backtest every forecaster the history suffices for: seconds; never raises, changes nothing here.
 
         The newest day (at most a quarter) is held out of the fit and forecast from many origins, so that errors and
@@ -125,13 +109,14 @@ class ForecastEngine:
         series = rate_series(history, self.settings.slot_s, _history_slots(self.settings))
         filled = series.filled()
         result = Fitted(series.end_slot, {}, {})
+        announced = _changes(self.region, triggers, self.settings.slot_s)
         held_out = min(series.slots_per_day, len(series.values) // 4)
         for forecaster in (*self._offered, self._reactive):
             if forecaster is not self._reactive and not _suffices(forecaster, filled):
                 continue
             try:
                 fitted = forecaster.fit(filled.head(len(filled.values) - held_out))
-                record = self._backtest(fitted, series, filled, held_out)
+                record = self._backtest(fitted, series, filled, held_out, announced)
             except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
                 result.failures[forecaster.name] = f"{type(error).__name__}: {error}"
             else:
@@ -192,7 +177,9 @@ class ForecastEngine:
         tail = self._series.tail(slots)
         return tail.first_slot * self.settings.slot_s * NS_PER_S, self.settings.slot_s, tuple(tail.values.tolist())
 
-    def _backtest(self, fitted: Forecaster, series: SlotSeries, filled: SlotSeries, held_out: int) -> TrackRecord:
+    def _backtest(
+        self, fitted: Forecaster, series: SlotSeries, filled: SlotSeries, held_out: int, announced: tuple[int, ...]
+    ) -> TrackRecord:
         record = _new_record(self.settings)
         leads, end = self.settings.scored_leads, len(series.values)
         padded = np.concatenate([series.values, np.full(leads, np.nan)])
@@ -200,7 +187,8 @@ class ForecastEngine:
             window = filled.head(origin).tail(WINDOW_DAYS * series.slots_per_day)
             path = _sound(fitted.forward(window, leads), window, self.settings.largest_growth)
             if path is not None:
-                record.add(path, padded[origin : origin + leads])
+                actual = padded[origin : origin + leads]
+                record.add(path, _unannounced(actual, series.first_slot + origin, announced))
         return record
 
     def _paths(self, window: SlotSeries, length: int, notes: list[str]) -> dict[str, FloatArray]:
@@ -271,6 +259,21 @@ def _new_record(settings: EngineSettings) -> TrackRecord:
 def _suffices(forecaster: Forecaster, series: SlotSeries) -> bool:
     """A quarter at most is held out of the fit, and what remains must suffice."""
     return len(series.values) * 3 // 4 >= forecaster.minimum_slots(series.slots_per_day)
+
+
+def _changes(region: str, triggers: Iterable[Trigger], slot_s: int) -> tuple[int, ...]:
+    """Slots in which an announced change of the load begins: starts and ends of the region's triggers."""
+    concerned = [each for each in triggers if each.concerns(region)]
+    return tuple(time_ns // (slot_s * NS_PER_S) for each in concerned for time_ns in (each.start_ns, each.end_ns))
+
+
+def _unannounced(actual: FloatArray, start_slot: int, announced: Iterable[int]) -> FloatArray:
+    """The actual path with NaN from an announced change on, for a forecast made before that was seen in the load."""
+    path = actual.copy()
+    for slot in announced:
+        if start_slot <= slot + SETTLING_SLOTS:
+            path[max(0, slot - start_slot) :] = np.nan
+    return path
 
 
 def _recent_window(filled: SlotSeries, now_slot: int) -> SlotSeries:

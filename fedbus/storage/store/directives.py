@@ -36,7 +36,9 @@ class StoredDirectives:
                 connection.execute(sa.insert(_directives).values(id=directive.id, version=1, **_columns(directive)))
             self._forget(connection)
 
-    def step(self, directive_id: str, step: Step, now_ns: int, outcome: str = "") -> Directive:
+    def step(
+        self, directive_id: str, step: Step, now_ns: int, outcome: str = "", instance: str | None = None
+    ) -> Directive:
         """One step of its life, stored; ConflictError if it is not in a state for it, NotFoundError."""
         with self._database.writing() as connection:
             found = connection.execute(sa.select(_directives).where(_directives.c.id == directive_id)).one_or_none()
@@ -44,7 +46,7 @@ class StoredDirectives:
                 raise NotFoundError(f"directive {directive_id} does not exist")
             before: Directive = found.directive
             try:
-                after = before.step(step, now_ns, outcome)
+                after = before.step(step, now_ns, outcome, instance)
             except AssertionError as error:
                 raise ConflictError(str(error)) from error
             compare_and_swap(connection, _directives, {"id": directive_id}, found.version, _columns(after))

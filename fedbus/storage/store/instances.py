@@ -28,6 +28,7 @@ _instances = sa.Table(
     sa.Column("port", sa.Integer, nullable=False),
     sa.Column("directory_uuid", sa.String(32), nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("adopted_by", sa.String(64), nullable=False),
     sa.Column("created_ns", sa.BigInteger, nullable=False),
     sa.Column("updated_ns", sa.BigInteger, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -35,7 +36,10 @@ _instances = sa.Table(
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One bus instance. ``node``, ``host``, ``directory_uuid`` are empty until reported; ``epoch`` 0: it never ran."""
+    """One bus instance. ``node``, ``host``, ``directory_uuid`` are empty until reported; ``epoch`` 0: it never ran.
+
+    ``adopted_by``: who serves the ledgers of a stopped one.
+    """
 
     id: str
     region: str
@@ -46,6 +50,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     directory_uuid: str = ""
     epoch: int = 0
+    adopted_by: str = ""
     created_ns: int
     updated_ns: int
     version: int = 1

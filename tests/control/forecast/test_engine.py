@@ -11,6 +11,7 @@ from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive
 from fedbus.control.load import NS_PER_S, LoadHistory, LoadSample
 from fedbus.control.load_model import LoadModel
+from fedbus.control.trigger import Trigger
 
 MINUTE = 60 * NS_PER_S
 DAY = 24 * 60 * MINUTE
@@ -152,6 +153,25 @@ def test_a_level_that_jumps_is_followed_by_the_forecast():
     forecast = made.forecast(now_ns + 60 * MINUTE, 3600)
     assert max(forecast.quantiles[0.95][:2]) > 2 * MODEL.rate_eps(now_ns + 60 * MINUTE)
     assert forecast.normal_eps[0] < 1.6 * MODEL.rate_eps(now_ns + 60 * MINUTE)
+
+
+def test_an_announced_campaign_does_not_count_as_an_error_of_the_model():
+    bounds = {}
+    campaign = Trigger(
+        id="c", start_ns=START + 8 * DAY + 60 * MINUTE, end_ns=START + 8 * DAY + 180 * MINUTE, expected_factor=3
+    )
+    for told in ((), (campaign,)):
+        made, seen, now_ns = engine(8)
+        for tick in range(60):
+            at_ns = now_ns + tick * 5 * MINUTE
+            made.forecast(at_ns, 3600)
+            raised = 3 if campaign.overlaps(at_ns, at_ns + 1) else 1
+            news = MODEL.samples(at_ns, at_ns + 5 * MINUTE)
+            seen.extend(LoadSample(each.time_ns, raised * each.events) for each in news)
+            made.observe(seen, told)
+        forecast = made.forecast(now_ns + 300 * MINUTE, 3600)
+        bounds[bool(told)] = max(forecast.quantiles[0.95]) / max(forecast.point_eps)
+    assert bounds[True] < 1.3 < bounds[False]
 
 
 def test_nothing_after_now_is_used():

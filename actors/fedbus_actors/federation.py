@@ -1,0 +1,232 @@
+"""The composition root: brings a federation up on a Ray cluster and takes it down again.
+
+A cluster of its own (``local``) lives in one short run directory, with HAProxy's files, and is gone without a trace after
+:meth:`Federation.stop`, but for the data directory. On an existing cluster only what is ours is started and removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Event
+from typing import Any
+
+import httpx
+import ray
+
+from fedbus.clock import Clock, SystemClock
+from fedbus.errors import EnvironmentUnusableError
+from fedbus.options.federation import FederationOptions
+from fedbus.storage.data_directory import DataDirectory, DirectoryLock
+from fedbus.threads import spawn
+from fedbus_actors import remote
+from fedbus_actors.run_directory import RunDirectory
+
+OBJECT_STORE_BYTES = 100_000_000
+READY_S = 120.0
+
+Progress = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+
+
+class Federation:
+    """A federation that is up. ``clock``: the control plane's (None: the machine's); ``progress`` gets a line a step.
+
+    For a cluster of its own ``run_directory`` has been prepared; see ``launch.py``, the door to this class.
+    """
+
+    def __init__(
+        self, options: FederationOptions, run_directory: RunDirectory | None, clock: Clock | None, progress: Progress
+    ) -> None:
+        self.options = options
+        self._cluster = next(iter(options.regions.values())).cluster
+        self._clock = clock
+        self._progress = progress
+        self._lock: DirectoryLock | None = None
+        self._run_directory = run_directory
+        self._real = SystemClock()
+
+    @property
+    def url(self) -> str:
+        """Where the gateway answers."""
+        gateway = self.options.gateway
+        host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{gateway.port}{gateway.route_prefix.rstrip('/')}"
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything and return when events can be published in every region; on failure nothing is left."""
+        began_ns = self._real.monotonic_ns()
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        self._progress(f"ready after {(self._real.monotonic_ns() - began_ns) / 1e9:.1f} s")
+
+    def _start(self) -> None:
+        directory = DataDirectory(self.options.data.root, self.options.name)
+        for region in self.options.regions:
+            directory.region(region)
+        self._lock = directory.lock().acquire()
+        self._check_ports()
+        with self._step("Ray"):
+            self._start_ray()
+        gateway: Future[None] = Future()
+        spawn("start-gateway", lambda: _settle(gateway, self._start_gateway))
+        with self._step("managers, monitors, instances"):
+            self._start_actors()
+            self._await_instances()
+        with self._step("gateway"):
+            gateway.result(READY_S)
+            self._await_gateway()
+
+    @contextlib.contextmanager
+    def _step(self, name: str) -> Any:
+        began_ns = self._real.monotonic_ns()
+        yield
+        self._progress(f"{name}: {(self._real.monotonic_ns() - began_ns) / 1e9:.1f} s")
+
+    def _check_ports(self) -> None:
+        gateway = self.options.gateway
+        for host, port, what, remedy in [
+            (gateway.host, gateway.port, "the gateway", "gateway.port (or FEDBUS_GATEWAY__PORT)"),
+            *(
+                (region.listen.host, port, f"instances of {name}", f"regions.{name}.listen.ports")
+                for name, region in self.options.regions.items()
+                if region.is_local
+                for port in range(region.ports.first, region.ports.first + region.instances.max)
+            ),
+        ]:
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError as error:
+                    raise EnvironmentUnusableError(
+                        f"port {port} on {host}, for {what}, cannot be used ({error.strerror}): "
+                        f"stop what uses it, or choose another with {remedy}"
+                    ) from None
+
+    def _start_ray(self) -> None:
+        common: dict[str, Any] = {"namespace": remote.NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
+        if self._run_directory is None:
+            ray.init(address=self._cluster, **common)
+            return
+        cpus = sum(r.instances.max * r.sizes[r.instances.size].cpus for r in self.options.regions.values())
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, math.ceil(cpus) + 1),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            _temp_dir=str(self._run_directory.ray),
+            **common,
+        )
+
+    def _start_actors(self) -> None:
+        from fedbus_actors.federation_manager import FederationManager  # noqa: PLC0415 - heavy: not for the CLI's start
+        from fedbus_actors.forecaster import Forecaster  # noqa: PLC0415
+        from fedbus_actors.health_monitor import HealthMonitor  # noqa: PLC0415
+
+        options = self.options
+        for region in options.regions:
+            settings, uncommitted = options.health.settings(), options.limits.uncommitted_bytes
+            name = remote.monitor_name(options.name, region)
+            remote.start_singleton(HealthMonitor, name, region, settings, uncommitted)
+            name = remote.manager_name(options.name, region)
+            remote.start_singleton(FederationManager, name, options, region, self._clock)
+        remote.start_singleton(Forecaster, remote.forecaster_name(options.name))
+
+    def _await_instances(self) -> None:
+        """Every region has an instance that takes events, and its manager says so."""
+        waiting = {region: remote.find(remote.manager_name(self.options.name, region)) for region in self.options.regions}
+        deadline_ns = self._real.monotonic_ns() + int(READY_S * 1e9)
+        said: dict[str, Any] = {}
+        while waiting:
+            calls = {region: (lambda h=handle: h.readiness.remote()) for region, handle in waiting.items()}
+            for region, answer in remote.ask(calls, 5.0).items():
+                said[region] = answer
+                if answer is True:
+                    del waiting[region]
+                elif isinstance(answer, ray.exceptions.RayActorError):
+                    raise EnvironmentUnusableError(f"region {region}: its manager cannot start: {_cause(answer)}")
+            if waiting and self._real.monotonic_ns() > deadline_ns:
+                raise EnvironmentUnusableError(f"not ready after {READY_S:.0f} s: {said}")
+
+    def _start_gateway(self) -> None:
+        from fedbus_serve.deploy import deploy_gateway  # noqa: PLC0415 - imports Ray Serve
+
+        deploy_gateway(self.options)
+
+    def _await_gateway(self) -> None:
+        deadline_ns = self._real.monotonic_ns() + int(READY_S * 1e9)
+        said, pause = "no answer", Event()
+        with httpx.Client(timeout=5.0, trust_env=False) as client:
+            while self._real.monotonic_ns() < deadline_ns:
+                try:
+                    answer = client.get(f"{self.url}/readyz")
+                    if answer.is_success:
+                        return
+                    said = answer.text
+                except httpx.HTTPError as error:
+                    said = str(error)
+                pause.wait(0.1)
+        raise EnvironmentUnusableError(f"the gateway at {self.url} is not ready after {READY_S:.0f} s: {said}")
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """End what was started, in an order that loses nothing; again is the same as once."""
+        if ray.is_initialized():
+            with contextlib.suppress(Exception):
+                self._stop_gateway()
+            with contextlib.suppress(Exception):
+                self._stop_actors()
+            ray.shutdown()  # type: ignore[no-untyped-call]
+        if self._run_directory is not None:
+            self._run_directory.remove()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def _stop_gateway(self) -> None:
+        from ray import serve  # noqa: PLC0415 - heavy, and only here
+
+        from fedbus_serve.gateway import APPLICATION  # noqa: PLC0415
+
+        if self._run_directory is None:
+            serve.delete(APPLICATION)
+        else:
+            serve.shutdown()
+
+    def _stop_actors(self) -> None:
+        prefix = f"{self.options.name}/"
+        names = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == remote.NAMESPACE]
+        ours = {name: remote.find(name) for name in names if name.startswith(prefix)}
+        control = {name: handle for name, handle in ours.items() if handle is not None and name.endswith("/manager")}
+        remote.ask({name: handle.stop.remote for name, handle in control.items()}, 10.0)
+        for name in control:
+            remote.end(name)
+        instances = {name: handle for name, handle in ours.items() if handle is not None and "/instance/" in name}
+        remote.ask({name: handle.stop.remote for name, handle in instances.items()}, 15.0)
+        for name in ours:
+            remote.end(name)
+
+
+def _settle(future: Future[None], work: Callable[[], None]) -> None:
+    try:
+        work()
+        future.set_result(None)
+    except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
+        future.set_exception(error)
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of a remote traceback is what a person needs."""
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,107 @@
+"""Load of a region as measured: instances' counters to slots of history, in memory and in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fedbus.clock import Clock
+from fedbus.control.load import CounterReading, LoadHistory, LoadMeter, LoadSample
+from fedbus.control.view import ObservedLoad
+from fedbus.options.control import ForecastingOptions
+from fedbus.position import LedgerId
+from fedbus.storage.store import Store
+from fedbus_actors.fleet import Member
+
+OBSERVED_SLOTS = 2
+
+
+class RegionLoad:
+    """The load history of one region and the present rates of its instances."""
+
+    def __init__(self, region: str, options: ForecastingOptions, store: Store, clock: Clock) -> None:
+        self._region = region
+        self._options = options
+        self._store = store
+        self._clock = clock
+        now_ns = clock.now_ns()
+        self.slot_s = options.slot_s
+        self._meter = LoadMeter(now_ns, self.slot_s)
+        self.history = LoadHistory(self.slot_s, options.history_ms // options.slot_ms)
+        since_ns = now_ns - options.history_ms * 1_000_000
+        self.history.extend(store.load_history.between(region, self.slot_s, since_ns, now_ns))
+        self._before: dict[str, CounterReading] = {}
+        self.rates: dict[str, tuple[float, float]] = {}
+        self.published: dict[str, int] = {}
+        self.published_total = 0
+        self.delivered_total = 0
+        self._delivered: dict[str, int] = {}
+
+    def collect(self, members: Iterable[Member]) -> None:
+        """Take the counters of the instances that have just reported; store the slots that are complete now."""
+        now_ns = self._clock.now_ns()
+        present = set()
+        for member in members:
+            present.add(member.record.id)
+            if member.report is not None and member.fresh:
+                self._read(member, now_ns)
+        for gone in set(self._before) - present:
+            self._meter.forget(gone)
+            del self._before[gone]
+            self.rates.pop(gone, None)
+        slots = self._meter.close(now_ns)
+        if slots:
+            self._store.load_history.record(self._region, self.slot_s, slots)
+            self._store.load_history.drop_before(now_ns - self._options.keep_ms * 1_000_000)
+            self.history.extend(slots)
+
+    def _read(self, member: Member, now_ns: int) -> None:
+        assert member.report is not None
+        instance, counters = member.record.id, member.report.status.counters
+        # Events that came over links are this region's load too: they are written and dispatched here.
+        events = counters["events_in"] + counters["linked_events"]
+        epoch = LedgerId.parse(member.report.status.ledger).epoch
+        reading = CounterReading(
+            instance, epoch, self._started_ns(member, now_ns), now_ns, events, counters["bytes_in"]
+        )  # fmt: skip
+        self._meter.read(reading)
+        before = self._before.get(instance)
+        continued = before is not None and before.epoch == epoch
+        if before is not None and before.epoch == epoch and now_ns > before.time_ns:
+            passed_s = (now_ns - before.time_ns) / 1e9
+            self.rates[instance] = (events - before.events) / passed_s, (reading.bytes - before.bytes) / passed_s
+        known_in, known_out = (self.published.get(instance, 0), self._delivered.get(instance, 0)) if continued else (0, 0)
+        self.published_total += counters["events_in"] - known_in
+        self.delivered_total += counters["events_out"] - known_out
+        self.published[instance], self._delivered[instance] = counters["events_in"], counters["events_out"]
+        self._before[instance] = reading
+
+    def _started_ns(self, member: Member, now_ns: int) -> int:
+        """When the incarnation began, in the control plane's time (it reports real time)."""
+        assert member.report is not None
+        scale = 1 / self._clock.real_seconds(1.0)
+        real_ns = member.report_real_ns - member.report.started_ns
+        return now_ns - round(real_ns * scale)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every known instance was heard lately."""
+        return not self._meter.silent(self._clock.now_ns())
+
+    def observed(self) -> ObservedLoad | None:
+        """The peak of the last slots and of the present rates; ``None`` before anything was measured."""
+        now_ns = self._clock.now_ns()
+        eps = sum(rate[0] for rate in self.rates.values())
+        bps = sum(rate[1] for rate in self.rates.values())
+        recent = self.history.recent_peak_eps(OBSERVED_SLOTS) if self._is_recent(now_ns) else None
+        if not self.rates and recent is None:
+            return None
+        return ObservedLoad(now_ns, max(eps, recent or 0.0), bps)
+
+    def _is_recent(self, now_ns: int) -> bool:
+        return self.history.end_ns >= now_ns - (OBSERVED_SLOTS + 2) * self.history.slot_ns
+
+    def since(self, known_until_ns: int) -> list[LoadSample]:
+        """Slots from ``known_until_ns`` on."""
+        if known_until_ns >= self.history.end_ns:
+            return []
+        return [sample for sample in self.history.samples() if sample.time_ns >= known_until_ns]

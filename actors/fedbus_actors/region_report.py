@@ -1,0 +1,257 @@
+"""What a manager tells people about its region: the resources of the control API, as their JSON-ready fields.
+
+The shapes are those of ``fedbus_serve.views``; here they are plain dicts, so that a manager needs no web framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedbus.control.capacity import InstanceSize
+from fedbus.control.directive import Directive
+from fedbus.control.forecast.protocol import Forecast
+from fedbus.control.load import LoadSample
+from fedbus.control.sla import required_quantile
+from fedbus.errors import NotFoundError
+from fedbus.event import format_time_ns
+from fedbus.keys import NO_OWNER
+from fedbus.options.regions import RegionOptions
+from fedbus.position import LedgerId
+from fedbus.routing.table import RoutingTable
+from fedbus_actors.fleet import Member
+
+if TYPE_CHECKING:
+    from fedbus_actors.federation_manager import FederationManager
+
+MOST_POINTS = 700
+_DIRECTIVE_STATES = {"ordered": "planned", "superseded": "expired"}
+
+
+class RegionReport:
+    """The resources of one manager; read while its loop goes on, so it looks at copies."""
+
+    def __init__(self, manager: FederationManager) -> None:
+        self._manager = manager
+        self._resources: dict[str, Callable[[], list[dict[str, Any]]]] = {
+            "regions": self._regions,
+            "instances": self._instances,
+            "forecasts": self._forecasts,
+            "directives": lambda: [directive_view(d) for d in manager.store.directives.recent(manager.region, 100)],
+            "routing": lambda: [routing_view(manager.table)] if manager.table is not None else [],
+            "slas": self._slas,
+            "triggers": self._triggers,
+            "topics": list,
+            "subscriptions": self._subscriptions,
+            "decisions": self._decisions,
+        }
+
+    def read(self, resource: str) -> list[dict[str, Any]]:
+        """The items of a resource; raises :class:`NotFoundError` naming those there are."""
+        if resource not in self._resources:
+            raise NotFoundError(f"{resource!r} is none of {', '.join(sorted(self._resources))}")
+        return self._resources[resource]()
+
+    def _regions(self) -> list[dict[str, Any]]:
+        manager, members = self._manager, list(self._manager.fleet.members.values())
+        states = [member.state for member in members]
+        serving = states.count("healthy") + states.count("degraded")
+        observed, forecast = manager.load.observed(), manager.forecasts.forecast
+        return [
+            region_view(
+                manager.options.name, manager.region, manager.options.regions[manager.region],
+                state="unreachable" if not serving else "healthy" if states.count("healthy") == serving else "degraded",
+                instances=serving,
+                load_eps=round(sum(rate[0] for rate in list(manager.load.rates.values())), 2),
+                observed_eps=round(observed.eps, 2) if observed else None,
+                forecast_eps=round(max(forecast.point_eps), 2) if forecast else None,
+                capacity_eps=manager.capacity_eps,
+                required_eps=manager.required_eps,
+                published_total=manager.load.published_total,
+                delivered_total=manager.load.delivered_total,
+                links=self._links(),
+                explanation=manager.explanation,
+                as_of=format_time_ns(manager.clock.now_ns()),
+            )
+        ]  # fmt: skip
+
+    def _links(self) -> list[dict[str, Any]]:
+        pulled = {LedgerId.parse(link.ledger).region for links in list(self._manager.links.links.values()) for link in links}
+        return [{"source": region, "state": "up"} for region in sorted(pulled)]
+
+    def _instances(self) -> list[dict[str, Any]]:
+        load = self._manager.load
+        sizes = {size.name: size for size in self._manager.options.regions[self._manager.region].capacities()}
+        return [
+            instance_view(
+                member, load.rates.get(name, (0.0, 0.0))[0], sizes.get(member.record.size), load.published.get(name, 0)
+            )
+            for name, member in list(self._manager.fleet.members.items())
+        ]
+
+    def _forecasts(self) -> list[dict[str, Any]]:
+        manager = self._manager
+        now_ns = manager.clock.now_ns()
+        quantile = required_quantile(each.body for each in manager.store.slas.all())
+        history = list(manager.load.history.samples())[-24 * 3600 // manager.load.slot_s :]
+        forecast, capacity = manager.forecasts.forecast, list(manager.capacity_history)
+        return [forecast_view(manager.region, now_ns, manager.load.slot_s, history, forecast, quantile, capacity)]
+
+    def _slas(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "filter": sla.filter, "max_latency_ms": sla.max_latency_ms, "availability": sla.availability,
+                "quantile": required_quantile([sla]),
+            }
+            for sla in (each.body for each in self._manager.store.slas.all())
+        ]  # fmt: skip
+
+    def _triggers(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "id": each.id, "region": each.region, "starts": format_time_ns(each.start_ns),
+                "ends": format_time_ns(each.end_ns), "effect": each.expected_factor,
+                "extra_eps": each.expected_extra_eps, "note": each.name,
+            }
+            for each in (document.body for document in self._manager.store.triggers.all())
+        ]  # fmt: skip
+
+    def _subscriptions(self) -> list[dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for member in list(self._manager.fleet.members.values()):
+            for group in member.report.status.groups if member.report is not None else ():
+                view = found.setdefault(group.name, {
+                    "group": group.name, "filters": group.filters, "region": self._manager.region,
+                    "members": 0, "backlog_events": 0, "in_flight_events": 0, "redelivered_events": 0,
+                })  # fmt: skip
+                view["members"] = max(view["members"], len(group.members))
+                view["backlog_events"] += group.backlog
+                view["in_flight_events"] += group.outstanding
+                view["redelivered_events"] += group.redelivered
+        return [found[name] for name in sorted(found)]
+
+    def _decisions(self) -> list[dict[str, Any]]:
+        entries = self._manager.store.status_log.recent(100, region=self._manager.region)
+        return [
+            {"time": format_time_ns(e.time_ns), "region": e.region, "kind": e.kind, "message": e.message} for e in entries
+        ]
+
+
+def instance_view(member: Member, load_eps: float, size: InstanceSize | None, published: int) -> dict[str, Any]:
+    """One instance."""
+    report = member.report
+    return {
+        "region": member.record.region,
+        "instance": member.name,
+        "state": member.state,
+        "size": member.record.size,
+        "endpoint": member.record.endpoint,
+        "ledger": report.status.ledger if report else "",
+        "load_eps": round(load_eps, 2),
+        "capacity_eps": size.events_per_s if size else 0.0,
+        "published_total": published,
+        "since": format_time_ns(member.vital.health.since_ns),
+        "detail": member.vital.health.reason,
+        "node": member.record.node,
+        "cpu_share": round(report.usage.cpu_share, 3) if report else None,
+        "memory_bytes": report.usage.memory_bytes if report else None,
+        "round_trip_ms": member.vital.round_trip_ms,
+        "groups": [group.name for group in report.status.groups] if report else [],
+        "ledgers": report.status.ledgers if report else {},
+        "pid": report.pid if report else None,
+    }
+
+
+def region_view(federation: str, region: str, options: RegionOptions, **measured: Any) -> dict[str, Any]:
+    """The region at a glance; ``measured`` holds what changes."""
+    return {
+        "region": region,
+        "federation": federation,
+        "provider": options.provider,
+        "location": options.location,
+        "latitude": options.latitude,
+        "longitude": options.longitude,
+        **measured,
+    }
+
+
+def forecast_view(
+    region: str,
+    now_ns: int,
+    slot_s: int,
+    history: Sequence[LoadSample],
+    forecast: Forecast | None,
+    quantile: float,
+    capacity: Sequence[tuple[int, float]],
+) -> dict[str, Any]:
+    """Load as it was, as it is expected, and the capacity there was for it."""
+    view: dict[str, Any] = {
+        "region": region,
+        "as_of": format_time_ns(now_ns),
+        "history": [[format_time_ns(s.time_ns), round(s.events / slot_s, 3)] for s in _thinned(history)],
+        "capacity": [[format_time_ns(at_ns), eps] for at_ns, eps in _thinned(capacity)],
+        "forecast": [],
+        "quantile": quantile,
+    }
+    if forecast is None:
+        return view | {"basis": "reactive: no forecast yet"}
+    level = forecast.level(quantile)
+    lower = forecast.quantiles[min(forecast.quantiles)]
+    band = [
+        [format_time_ns(forecast.slot_start_ns(i)), round(mean, 3), round(min(mean, low), 3), round(high, 3)]
+        for i, (mean, low, high) in enumerate(zip(forecast.point_eps, lower, forecast.quantiles[level], strict=True))
+    ]
+    basis = "forecast" if forecast.basis == "model" else f"reactive: {forecast.note}"
+    return view | {
+        "made_at": format_time_ns(forecast.made_at_ns),
+        "model": forecast.model,
+        "basis": basis,
+        "mase": forecast.mase,
+        "scores": forecast.scores,
+        "quantile": level,
+        "forecast": band,
+    }
+
+
+def _thinned(points: Sequence[Any]) -> Sequence[Any]:
+    """At most so many points, the newest kept."""
+    step = -(-len(points) // MOST_POINTS) or 1
+    return points[::-1][::step][::-1]
+
+
+def directive_view(directive: Directive) -> dict[str, Any]:
+    """An instruction, and what became of it."""
+    settled = directive.settled_at_ns
+    return {
+        "id": directive.id,
+        "region": directive.region,
+        "action": directive.action,
+        "instance": f"{directive.region}/{directive.instance}" if directive.instance else "",
+        "size": directive.size,
+        "state": _DIRECTIVE_STATES.get(directive.status, directive.status),
+        "cause": directive.cause,
+        "reason": directive.reason,
+        "outcome": directive.outcome,
+        "created": format_time_ns(directive.ordered_at_ns),
+        "finished": format_time_ns(settled) if settled is not None else None,
+    }
+
+
+def routing_view(table: RoutingTable) -> dict[str, Any]:
+    """The routing table, with how many key slots each instance owns."""
+    routes = []
+    for region in table.regions:
+        owned = region.owner_places()
+        counts = {place: owned.count(place) for place in set(owned) - {NO_OWNER}}
+        for place, route in enumerate(region.instances):
+            routes.append({
+                "region": region.region, "instance": route.instance, "endpoint": route.endpoint,
+                "state": route.state, "weight": route.weight, "slots": counts.get(place, 0),
+            })  # fmt: skip
+    return {
+        "region": table.home,
+        "federation": table.federation,
+        "version": table.version,
+        "routes": routes,
+        "failover": [region.region for region in table.regions],
+    }

@@ -1,0 +1,70 @@
+"""Types of command line parameters: what cannot be read is wrong usage (exit status 2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fedbus.errors import FedbusError
+from fedbus.topic import check_filter, check_topic
+
+
+class _Checked(click.ParamType[Any]):
+    """A value which a function of ours reads or refuses."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        try:
+            return self.read(value)
+        except FedbusError as error:
+            self.fail(error.detail, param, ctx)
+
+    def read(self, value: Any) -> Any:
+        """Read it, or raise a typed error."""
+        raise NotImplementedError
+
+
+class Topic(_Checked):
+    """A topic users may publish to."""
+
+    name = "topic"
+
+    def read(self, value: Any) -> Any:
+        """A checked topic."""
+        return check_topic(value)
+
+
+class Filter(_Checked):
+    """A topic filter."""
+
+    name = "filter"
+
+    def read(self, value: Any) -> Any:
+        """A checked filter."""
+        return check_filter(value)
+
+
+class Start(_Checked):
+    """Where a subscription starts."""
+
+    name = "start"
+
+    def read(self, value: Any) -> Any:
+        """Its start."""
+        from fedbus.client.start import parse_start
+
+        return parse_start(value)
+
+
+class Attribute(click.ParamType[Any]):
+    """``name=value``."""
+
+    name = "name=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A pair."""
+        name, equals, content = value.partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is not name=value", param, ctx)
+        return name, content

@@ -1,0 +1,156 @@
+"""Inflow: what comes in for one subscription from all instances of the region, queued until it is read.
+
+Live ones keep a cursor (per origin ledger the next offset) and go on from it after any loss, so that nothing is missed
+or comes twice. Groups leave that to the instances, which deliver again what was not acknowledged. Queued are at most
+``max_in_flight`` events per instance: the credit given.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Mapping
+
+import msgspec
+
+from fedbus.batch import Batch
+from fedbus.broker import protocol as wire
+from fedbus.client.attachment import Attachment
+from fedbus.client.connection import Connection
+from fedbus.errors import FedbusError
+
+
+class SubscriptionSpec(msgspec.Struct, frozen=True):
+    """What is subscribed to. ``group`` empty: live."""
+
+    filters: list[str]
+    group: str
+    start: wire.Start
+    max_in_flight: int
+    ack_deadline_ms: int
+
+
+class Arrived(msgspec.Struct):
+    """A delivery not yet handed out. ``floor``: offsets below it were had before."""
+
+    attachment: Attachment
+    session: int
+    deliver: wire.Deliver
+    batch: Batch
+    floor: int
+
+
+class Inflow:
+    """Attachments, what arrived through them, and how far that is. ``known``: the instances there were at the start."""
+
+    def __init__(self, spec: SubscriptionSpec, number: int, connections: Mapping[str, Connection]) -> None:
+        self.spec = spec
+        self.queue: deque[Arrived] = deque()
+        self.read: dict[str, int] = {}  # next offset per ledger, of what has been handed out
+        self.failure: FedbusError | None = None
+        self.attachments: dict[str, Attachment] = {}
+        self._received: dict[str, int] = {}  # next offset per ledger, of what has arrived
+        self._number = number
+        self._member = secrets.token_hex(8)
+        self._known = frozenset(connections)
+        self._change: asyncio.Future[None] | None = None
+        self.adopt(connections)
+
+    @property
+    def stands(self) -> bool:
+        """Whether all instances that can be reached have the subscription, and at least one has."""
+        attachments = self.attachments.values()
+        return any(a.standing for a in attachments) and all(a.standing or a.hopeless for a in attachments)
+
+    def adopt(self, connections: Mapping[str, Connection]) -> None:
+        """Attach to exactly these."""
+        for instance, attachment in list(self.attachments.items()):
+            if connections.get(instance) is not attachment.connection:
+                del self.attachments[instance]
+                attachment.lost()
+                attachment.end()
+        for instance, connection in connections.items():
+            if instance not in self.attachments:
+                credit = self.spec.max_in_flight
+                attachment = Attachment(self, instance, connection, self._number, credit)
+                self.attachments[instance] = attachment
+                attachment.attach()
+
+    def connection_changed(self, connection: Connection, *, ready: bool) -> None:
+        """A session with one of the instances begins or has ended."""
+        for attachment in self.attachments.values():
+            if attachment.connection is connection:
+                if ready:
+                    attachment.attach()
+                else:
+                    attachment.lost()
+                    self.wake()
+
+    def request_for(self, attachment: Attachment, request: int) -> wire.Subscribe:
+        """The request that makes this instance go on where the subscription stands."""
+        spec = self.spec
+        start = spec.start
+        late = attachment.instance not in self._known
+        if not spec.group and start.kind in ("latest", "cursor") and (late or attachment.ever_stood):
+            start = wire.Start("cursor", cursor={**start.cursor, **self._received})
+        elif late and start.kind == "latest":
+            start = wire.EARLIEST  # whatever it has came after the start
+        return wire.Subscribe(
+            request,
+            self._number,
+            spec.filters,
+            start,
+            spec.max_in_flight,
+            spec.group,
+            self._member,
+            spec.ack_deadline_ms,
+        )
+
+    def attached(self, attachment: Attachment, tails: dict[str, int]) -> None:
+        """From now on a cursor must say where the tails were when a ``latest`` began."""
+        if not self.spec.group and self.spec.start.kind == "latest":
+            for ledger, offset in tails.items():
+                self._received.setdefault(ledger, offset)
+                self.read.setdefault(ledger, offset)
+        self.wake()
+
+    def arrived(self, attachment: Attachment, deliver: wire.Deliver, frames: list[bytes]) -> None:
+        """Queue a delivery."""
+        floor = 0
+        if not self.spec.group:
+            floor = self._received.get(deliver.ledger, 0)
+            self._received[deliver.ledger] = max(floor, deliver.next_offset)
+        if frames[1]:
+            batch = Batch.decode(frames[1], frames[2])
+            self.queue.append(Arrived(attachment, attachment.session, deliver, batch, floor))
+            self.wake()
+        else:
+            self.read[deliver.ledger] = max(self.read.get(deliver.ledger, 0), deliver.next_offset)
+
+    def failed(self, error: FedbusError) -> None:
+        """Everything ends with this error."""
+        self.failure = error
+        self.wake()
+
+    def settle_elsewhere(self, ledger: str, offsets: list[int]) -> None:
+        """Who does not know the ledger ignores it."""
+        for attachment in self.attachments.values():
+            attachment.settling.note(ledger, offsets)
+
+    async def close(self) -> None:
+        """Unsubscribe everywhere."""
+        await asyncio.gather(*(attachment.close() for attachment in self.attachments.values()))
+        self.queue.clear()
+        self.wake()
+
+    async def changed(self) -> None:
+        """Wait until something arrives, an attachment stands or falls, or it fails."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._change)
+
+    def wake(self) -> None:
+        """Let whoever waits look again."""
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)

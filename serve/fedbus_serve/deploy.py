@@ -1,0 +1,136 @@
+"""Deploying the gateway: puts the control plane's actors behind it and hands it to Ray Serve."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from threading import Event
+from typing import Any, cast
+
+import ray
+from ray import serve
+
+from fedbus.errors import FedbusError, UnavailableError
+from fedbus.options.federation import FederationOptions
+from fedbus.schema.registry import Registry
+from fedbus.schema.rows import Change, Snapshot
+from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas
+from fedbus.threads import spawn
+from fedbus_actors import remote
+from fedbus_serve.asgi import Gateway
+from fedbus_serve.control_cache import Network, Resource
+from fedbus_serve.gateway import APPLICATION, build_gateway, event_ids
+from fedbus_serve.registry import registry_app
+
+ASK_S = 3.0
+SCHEMA_POLL_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class ManagedFederation:
+    """The control plane through the managers' actors (implements ``control_cache.ControlSource``)."""
+
+    def __init__(self, federation: str, regions: Sequence[str]) -> None:
+        self._federation = federation
+        self._regions = tuple(regions)
+
+    def regions(self) -> Sequence[str]:
+        """In the order of the federation file; the first is the gateway's home."""
+        return self._regions
+
+    async def bootstrap(self, network: Network) -> Any:  # noqa: ARG002 - instances advertise one address so far
+        """From the first region whose manager answers."""
+        failure: FedbusError = UnavailableError("no manager answers", retry_after_ms=1000)
+        for region in self._regions:
+            try:
+                return await self._ask(region, "bootstrap")
+            except FedbusError as error:
+                failure = error
+        raise failure
+
+    async def read(self, resource: Resource, region: str) -> Sequence[Any]:
+        """One region's part of a resource."""
+        return cast("Sequence[Any]", await self._ask(region, "read", resource))
+
+    async def change(self, region: str, change: str, name: str, value: Any = None) -> None:
+        """An operator's change, at one region's manager."""
+        await self._ask(region, "change", change, name, value)
+
+    async def _ask(self, region: str, method: str, *arguments: Any) -> Any:
+        handle = remote.find(remote.manager_name(self._federation, region))
+        if handle is None:
+            raise UnavailableError(
+                f"the manager of region {region} is away; it restarts by itself", retry_after_ms=1000
+            )
+        return await remote.answer(getattr(handle, method).remote(*arguments), f"manager of region {region}", ASK_S)
+
+
+class ManagedSchemaStore:
+    """The registry's rows in its home region's store (implements ``fedbus.schema.store.SchemaStore``)."""
+
+    def __init__(self, federation: str, region: str) -> None:
+        self._name = remote.manager_name(federation, region)
+        self._region = region
+
+    def revision(self) -> int:
+        """See :class:`fedbus.schema.store.SchemaStore`."""
+        return int(self._ask("revision"))
+
+    def load(self, after_schema_id: int) -> Snapshot:
+        """See :class:`fedbus.schema.store.SchemaStore`."""
+        return cast("Snapshot", self._ask("load", after_schema_id))
+
+    def commit(self, expected_revision: int, change: Change) -> bool:
+        """See :class:`fedbus.schema.store.SchemaStore`."""
+        return bool(self._ask("commit", expected_revision, change))
+
+    def _ask(self, call: str, *arguments: Any) -> Any:
+        handle = remote.find(self._name)
+        answer: Any = None
+        if handle is not None:
+            answer = remote.ask({0: partial(handle.schemas.remote, call, *arguments)}, ASK_S)[0]
+        if isinstance(answer, ray.exceptions.RayTaskError) and isinstance(answer.cause, FedbusError):
+            raise answer.cause
+        if handle is None or isinstance(answer, Exception):
+            raise UnavailableError(
+                f"the schema registry's home, region {self._region}, does not answer; schemas known here still work",
+                retry_after_ms=1000,
+            )
+        return answer
+
+
+def deploy_gateway(options: FederationOptions) -> None:
+    """Start Serve on the gateway's address (if it does not run yet) and the gateway in it; returns when it runs."""
+    gateway = options.gateway
+    serve.start(http_options={"host": gateway.host, "port": gateway.port, "location": "HeadOnly"})
+    application = build_gateway(partial(_make, options), limits=options.limits)
+    serve.run(application, name=APPLICATION, route_prefix=gateway.route_prefix, blocking=False)
+
+
+def _make(options: FederationOptions) -> Gateway:
+    """One replica's gateway."""
+    regions = list(options.regions)
+    control = ManagedFederation(options.name, regions)
+    registry = Registry(ManagedSchemaStore(options.name, regions[0]))
+
+    def policy_of(topic: str) -> SubjectPolicy:
+        policy = options.topics.policy_for(topic)
+        return SubjectPolicy(policy.schema_subject, policy.validation)
+
+    schemas = SubjectSchemas(policy_of)
+    spawn("schema-watch", partial(_follow, Registry(ManagedSchemaStore(options.name, regions[0])), schemas))
+    app = registry_app(registry, on_change=schemas.replace)
+    return Gateway(control, new_id=event_ids(), registry=app, check_schema=schemas.check, limits=options.limits)
+
+
+def _follow(registry: Registry, schemas: SubjectSchemas) -> None:
+    """Take over what other replicas (or an earlier incarnation) have registered."""
+    pause = Event()
+    while True:
+        try:
+            schemas.replace(registry.read().latest())
+        except FedbusError as error:
+            log.debug("schemas are as they were: %s", error.detail)
+        pause.wait(SCHEMA_POLL_S)

@@ -1,0 +1,67 @@
+"""A region's bus as the gateway uses it: the client library's, bootstrapped from the control plane's last answer.
+
+The gateway needs a manager only to find the instances for the first time: from then on routing tables come over the
+data sockets, and what was heard last stands in for a manager that is away.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+
+from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, Start
+from fedbus.client.bootstrap import Bootstrap, bootstrap_from
+from fedbus.client.bus import Bus
+from fedbus.errors import FedbusError
+from fedbus.event import Event
+from fedbus_serve.buses import Connect, Receipt, Stream
+from fedbus_serve.control_cache import ControlCache
+
+PUBLISH_TIMEOUT_MS = 15_000  # shorter than any proxy's patience: the gateway answers first, and says what it knows
+STREAM_CREDIT_EVENTS = 256  # per instance and stream; events can be large, and there may be a thousand streams
+
+
+class RegionBus:
+    """Implements :class:`fedbus_serve.buses.Bus` over the client library."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> Sequence[Receipt | FedbusError]:
+        """See :meth:`fedbus.client.bus.Bus.publish_events`; it splits what is larger than one batch."""
+        return await self._bus.publish_events(events)
+
+    def subscribe(self, filters: Sequence[str], *, start: Start) -> Stream:
+        """A live subscription."""
+        return self._bus.subscribe(filters, start=start, max_in_flight=STREAM_CREDIT_EVENTS)
+
+    def taking_instances(self) -> list[str]:
+        """The region's instances that take events and that this process has a session with."""
+        connections = self._bus.network.connections
+        return [
+            route.instance
+            for route in self._bus.router.instances()
+            if route.takes_events and route.instance in connections and connections[route.instance].ready
+        ]
+
+    async def close(self) -> None:
+        """Say goodbye to the instances."""
+        await self._bus.close()
+
+
+def region_connector(control: ControlCache) -> Connect:
+    """Connects to the region that is asked for, as the control plane describes it."""
+
+    async def find() -> Bootstrap:
+        reading = await control.bootstrap("internal")
+        return bootstrap_from(reading.value)
+
+    async def connect(region: str) -> RegionBus:
+        name = f"gateway/{platform.node()}/{os.getpid()}"
+        hello = Hello(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, "gateway", name, region, True)
+        bus = Bus(find, hello, source="/fedbus/gateway", publish_timeout_ms=PUBLISH_TIMEOUT_MS)
+        await bus.open()
+        return RegionBus(bus)
+
+    return connect

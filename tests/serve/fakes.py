@@ -1,0 +1,205 @@
+"""Stand-ins for what the gateway talks to, and the gateway on a real HTTP server on loopback."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+import msgspec
+import uvicorn
+
+from fedbus.broker.protocol import Start
+from fedbus.client.bootstrap import Bootstrap
+from fedbus.errors import FedbusError, UnavailableError
+from fedbus.event import Arrival, Event
+from fedbus.position import Position, encode_cursor
+from fedbus.routing.table import InstanceRoute, RoutingTable, region_route
+from fedbus.topic import FilterSet
+from fedbus_serve.asgi import Gateway
+
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+LEDGER = "onprem.berlin/b1/4"
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    id: str
+    position: Position
+    instance: str = "b1"
+    duplicate: bool = False
+
+
+class FakeBus:
+    """A region with one ledger in memory; ``refuse`` decides per event whether it fails."""
+
+    def __init__(self) -> None:
+        self.log: list[tuple[str, Event]] = []
+        self.calls: list[int] = []
+        self.refuse: Callable[[str, Event], FedbusError | None] = lambda topic, event: None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.instances = ["b1"]
+        self.streams = 0
+        self.taken = 0
+        self.grown = asyncio.Condition()
+
+    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> list[Receipt | FedbusError]:
+        await self.gate.wait()
+        self.calls.append(len(events))
+        outcomes: list[Receipt | FedbusError] = []
+        for topic, event in events:
+            error = self.refuse(topic, event)
+            if error is None:
+                outcomes.append(Receipt(event.id, Position(LEDGER, len(self.log))))
+                self.log.append((topic, event))
+            else:
+                outcomes.append(error)
+        async with self.grown:
+            self.grown.notify_all()
+        return outcomes
+
+    def subscribe(self, filters: Sequence[str], *, start: Start) -> "FakeStream":
+        return FakeStream(self, FilterSet(filters), start)
+
+    def taking_instances(self) -> list[str]:
+        return self.instances
+
+    async def close(self) -> None:
+        self.instances = []
+
+
+class FakeStream:
+    def __init__(self, bus: FakeBus, filters: FilterSet, start: Start) -> None:
+        self.bus = bus
+        self.filters = filters
+        at = {"earliest": 0, "latest": len(bus.log)}
+        self.offset = start.cursor.get(LEDGER, 0) if start.kind == "cursor" else at.get(start.kind, 0)
+
+    async def __aenter__(self) -> Self:
+        self.bus.streams += 1
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.bus.streams -= 1
+
+    def cursor(self) -> str:
+        return encode_cursor({LEDGER: self.offset})
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            async with self.bus.grown:
+                await self.bus.grown.wait_for(lambda: self.offset < len(self.bus.log))
+            offset, self.offset = self.offset, self.offset + 1
+            topic, event = self.bus.log[offset]
+            self.bus.taken += 1
+            if self.filters.matches(topic):
+                yield Event.decode(event.encode(), Arrival(topic, LEDGER, offset, 1, None))
+
+
+def minutes(count: int) -> datetime:
+    return NOW + timedelta(minutes=count)
+
+
+def view_of(region: str) -> dict[str, list[dict[str, object]]]:
+    """Every resource of one region, in the shapes of ``fedbus_serve.views``."""
+    place = {"onprem.berlin": (52.5, 13.4), "aws.us-east-1": (38.9, -77.4), "gcp.asia-east1": (24.0, 120.5)}[region]
+    peers = [name for name in REGIONS if name != region]
+    provider = region.partition(".")[0]
+    instance = f"{provider[0]}1"
+    return {
+        "regions": [{
+            "region": region, "federation": "demo", "provider": provider, "latitude": place[0],
+            "longitude": place[1], "instances": 1, "load_eps": 1234.0, "capacity_eps": 2000.0,
+            "published_total": 1_000_000, "delivered_total": 2_500_000, "as_of": NOW,
+            "links": [{"source": peer, "state": "up", "rate_eps": 12.0, "lag_ms": 40} for peer in peers],
+        }],
+        "instances": [
+            {
+                "region": region, "instance": instance, "state": "healthy", "size": "small",
+                "ledger": f"{region}/{instance}/4", "load_eps": 1234.0, "capacity_eps": 2000.0, "since": minutes(-90),
+            },
+            {
+                "region": region, "instance": f"{instance}x", "state": "starting", "ledger": "", "capacity_eps": 2000.0,
+                "since": minutes(-1), "detail": "ordered by the forecast",
+            },
+        ],
+        "forecasts": [{
+            "region": region, "as_of": NOW, "made_at": minutes(-1), "model": "AutoARIMA+Fourier", "basis": "forecast",
+            "mase": 0.71, "quantile": 0.95,
+            "history": [[minutes(-m), 1000 + 300 * ((m * 7) % 11) / 11 + 4 * (120 - m)] for m in range(120, -1, -1)],
+            "forecast": [[minutes(m), 1500 + 9 * m, 1300 + 8 * m, 1700 + 12 * m] for m in range(61)],
+            "capacity": [[minutes(-120), 2000], [minutes(12), 4000]],
+        }],
+        "directives": [{
+            "id": f"{region}-1", "region": region, "action": "create", "instance": f"{instance}x", "size": "small",
+            "state": "applying", "cause": "forecast", "created": minutes(-2),
+            "reason": "2,040 events/s expected at 13:00 (q0.95 2,420), 2,000 in service",
+        }],
+        "routing": [{"region": region, "federation": "demo", "version": 7, "routes": []}],
+        "slas": [{"filter": "orders.>", "max_latency_ms": 50, "availability": 0.999}],
+        "triggers": [],
+        "topics": [{"topic": f"orders.t{n}"} for n in range(5)],
+        "subscriptions": [],
+    }  # fmt: skip
+
+
+REGIONS = ("onprem.berlin", "aws.us-east-1", "gcp.asia-east1")
+
+
+class FakeControl:
+    """Managers that answer at once, until they are told to be away."""
+
+    def __init__(self) -> None:
+        self.away: set[str] = set()
+        self.reads = 0
+
+    def regions(self) -> Sequence[str]:
+        return REGIONS
+
+    async def bootstrap(self, network: str) -> Bootstrap:
+        self._answer("onprem.berlin")
+        host = {"internal": "10.0.0.1", "external": "198.51.100.1"}[network]
+        routes = [region_route(region, [InstanceRoute("b1", f"tcp://{host}:24000")]) for region in REGIONS]
+        return Bootstrap(RoutingTable("demo", REGIONS[0], 7, routes), REGIONS[0])
+
+    async def read(self, resource: str, region: str) -> list[dict[str, object]]:
+        self._answer(region)
+        return view_of(region)[resource]
+
+    def _answer(self, region: str) -> None:
+        self.reads += 1
+        if region in self.away:
+            raise UnavailableError(f"the manager of {region} is away")
+
+
+def make_gateway(bus: FakeBus, control: FakeControl | None = None, **options: object) -> Gateway:
+    async def connect(region: str) -> FakeBus:
+        return bus
+
+    numbers = iter(range(1, 1_000_000))
+    options.setdefault("new_id", lambda: f"g-{next(numbers)}")
+    return Gateway(control or FakeControl(), connect=connect, **options)
+
+
+@contextlib.asynccontextmanager
+async def serving(app: object, root_path: str = "") -> AsyncIterator[str]:
+    """The application on a free port of loopback; yields its base address."""
+
+    async def mounted(scope, receive, send):  # as Ray Serve does: the prefix is in both the path and root_path
+        await app(scope | {"root_path": root_path} if "path" in scope else scope, receive, send)
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(mounted, log_level="warning", lifespan="on", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(10):
+            while not server.started:
+                assert not task.done()
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}{root_path}"
+    finally:
+        server.should_exit = True
+        await task
