@@ -67,7 +67,7 @@ def encode_cursor(offsets: Mapping[str, int]) -> str:
 
 
 def decode_cursor(text: str) -> dict[str, int]:
-    """The next offset of each ledger; raises :class:`InvalidPositionError` on what :func:`encode_cursor` did not make."""
+    """The next offset of each ledger; raises :class:`InvalidPositionError` on what is no :func:`encode_cursor` text."""
     try:
         offsets = _cursor_decoder.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:

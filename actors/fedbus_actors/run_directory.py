@@ -5,6 +5,7 @@ Ray reads much of its environment when it is *imported*, so this module imports 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,12 +13,23 @@ import socket
 import tempfile
 from pathlib import Path
 
+import psutil
+
+
+PREFIX = "fedbus-"
+OWNER_FILE = "owner.pid"
+
 
 class RunDirectory:
-    """One short directory (Unix sockets have short paths), gone after :meth:`remove`."""
+    """One short directory (Unix sockets have short paths), gone after :meth:`remove`.
+
+    What an owner that was killed left behind (its HAProxy outlives it and holds the port) is swept away first.
+    """
 
     def __init__(self) -> None:
-        self.path = Path(tempfile.mkdtemp(prefix="fedbus-"))
+        sweep(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (self.path / OWNER_FILE).write_text(str(os.getpid()))
 
     @property
     def ray(self) -> Path:
@@ -31,6 +43,24 @@ class RunDirectory:
     def remove(self) -> None:
         """Delete everything."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove run directories whose owner is dead, and end the processes that were started from them."""
+    stale: list[Path] = []
+    for owner_file in root.glob(f"{PREFIX}*/{OWNER_FILE}"):
+        with contextlib.suppress(OSError, ValueError):
+            if owner_file.stat().st_uid == os.getuid() and not psutil.pid_exists(int(owner_file.read_text())):
+                stale.append(owner_file.parent)
+    for process in psutil.process_iter(["cmdline"]) if stale else ():
+        arguments = process.info["cmdline"] or []
+        if any(f"{directory}/" in argument for directory in stale for argument in arguments):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+                process.wait(5)
+    for directory in stale:
+        shutil.rmtree(directory, ignore_errors=True)
+    return stale
 
 
 def head_environment(run_directory: Path) -> dict[str, str]:

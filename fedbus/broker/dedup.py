@@ -111,7 +111,7 @@ class DedupWindow:
                 self._raise_floor(idle, max(dropped))
 
     def forget_from(self, ledger: str, number: int) -> dict[str, int]:
-        """Forget batches of ``ledger`` whose records from ``number`` on were never stored; producer → lowest of them."""
+        """Forget batches of ``ledger`` from record ``number`` on, never stored; returns producer → lowest of them."""
         place = self._place(ledger)
         lowest: dict[str, int] = {}
         for producer, window in self._windows.items():

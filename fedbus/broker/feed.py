@@ -54,7 +54,7 @@ class Feeds:
 class Feed:
     """One subscription's access to batches by (ledger, offset): the tail, or the chunk ``[_start, _end)`` read last."""
 
-    __slots__ = ("_chunk", "_end", "_feeds", "_ends", "_ledger", "_not_before_tick", "_reading", "_start")
+    __slots__ = ("_chunk", "_end", "_ends", "_feeds", "_ledger", "_not_before_tick", "_reading", "_start")
 
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = feeds
@@ -97,7 +97,7 @@ class Feed:
         return self._ledger == ledger and self._start <= offset < self._end
 
     def take(self, answer: Records) -> None:
-        """The chunk asked for has come; one that brings nothing on (unreadable files) is not asked for again at once."""
+        """The chunk asked for has come; if it brings nothing on (unreadable files), the next try is not at once."""
         self._reading = False
         self._chunk = [Stored(self._ledger, record) for record in answer.records]
         self._ends = [stored.next_offset for stored in self._chunk]

@@ -91,11 +91,13 @@ class Intake:
             )
         batch = Batch.checked(index, payload, self._known_topics)
         self._check_batch(batch, request)
+        ordered = batch.keyed and bool(request.producer)
         try:
             self._check_state()
-            self._check_turn(request, now_ns)
+            if ordered:
+                self._check_turn(request, now_ns)
         except FedbusError as refusal:
-            if refusal.retryable and batch.keyed:
+            if ordered and refusal.retryable:
                 self._hold(request.producer, request.sequence, now_ns)
             raise
         return batch

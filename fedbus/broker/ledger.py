@@ -59,15 +59,15 @@ class Tail:
 class Ledgers:
     """One instance's ledgers. ``snapshot`` gives the folded state with which every segment begins."""
 
-    def __init__(self, current: str, closed: Mapping[str, int], limits: Limits, snapshot: Callable[[], bytes]) -> None:
+    def __init__(self, current: str, closed: Mapping[str, int], limits: Limits) -> None:
         self.current = current
+        self.snapshot: Callable[[], bytes] = bytes
         self.closed = dict(closed)  # ledger → end offset
         self.confirmed_offset = 0
         self.generation = 0
         self.failed = ""
         self.pending_bytes = 0
         self._limits = limits
-        self._snapshot = snapshot
         self._snapshot_due = True
         self._next_number = 0
         self._next_offset = 0
@@ -85,6 +85,10 @@ class Ledgers:
     def names(self) -> list[str]:
         """All ledgers, closed ones first, the open one last."""
         return [*self.closed, self.current]
+
+    def adopt(self, closed: Mapping[str, int]) -> None:
+        """Serve these closed ledgers too."""
+        self.closed.update(closed)
 
     def tails(self) -> dict[str, int]:
         """Where ``latest`` is: for each instance's newest ledger here (older ones are finished) its confirmed end."""
@@ -138,7 +142,7 @@ class Ledgers:
         """Write the folded state at once (first record of an incarnation, after an adoption)."""
         if not self.failed:
             self._snapshot_due = False
-            self._write(Kind.SNAPSHOT, now_ns, payload=self._snapshot())
+            self._write(Kind.SNAPSHOT, now_ns, payload=self.snapshot())
 
     def is_confirmed(self, number: int) -> bool:
         """Whether record ``number`` of the open ledger is on disk."""

@@ -1,9 +1,10 @@
 """Links: one region pulls from another the topics that somebody there wants (protocol rules 18, 19).
 
-For each origin ledger the receiver remembers, per filter, how far it was scanned. The origin sends the event at offset o
-exactly if some filter that takes it was scanned no further than o and none was scanned beyond it; so each event crosses
-once, also when filters are added later and backfilled. Only events that were born in the origin's region are offered (one
-hop). The receiver's own ledger carries origin positions and progress, so a restarted link goes on where it was.
+For each origin ledger the receiver remembers, per filter, how far it was scanned. The origin sends the event at offset
+o exactly if some filter that takes it was scanned no further than o and none was scanned beyond it; so each event
+crosses once, also when filters are added later and backfilled. Only events that were born in the origin's region are
+offered (one hop). The receiver's own ledger carries origin positions and progress, so a restarted link goes on where it
+was.
 """
 
 from __future__ import annotations
@@ -13,37 +14,52 @@ from collections.abc import Sequence
 
 from fedbus.batch import Batch, Buffer
 from fedbus.broker import protocol as p
-from fedbus.broker.effects import Dial, Effect, HangUp, PeerLink, Send, SendPeer
+from fedbus.broker.effects import Effect, PeerLink, Send, SendPeer
 from fedbus.broker.feed import Feed
 from fedbus.broker.ledger import Ledgers
+from fedbus.broker.link_peers import SILENCE_NS, LinkPeers
+from fedbus.broker.link_progress import LinkProgress
 from fedbus.broker.record import EventsMeta, Kind, Origin, encode_body
-from fedbus.broker.state import LinkScanned
 from fedbus.broker.stored import Stored
-from fedbus.errors import ProtocolError
+from fedbus.errors import ProtocolError, UnknownSessionError
 from fedbus.topic import FilterSet
 
 LINK_CREDIT_EVENTS = 20_000
 EMPTY_STEP_EVENTS = 10_000  # without matches a link reports progress at least this often
-SILENCE_MS = 3_000
+MAX_FILTERS = 4096  # of one pull: each is matched against every topic
+BEAT_NS = 500_000_000  # pings, and progress to the ledger that no event carried
 
 
 class LinkSource:
     """The origin's side of one link: streams one of its ledgers from where the receiver's filters were scanned to."""
 
-    def __init__(self, session: bytes, pull: p.Pull, feed: Feed) -> None:
+    def __init__(self, session: bytes, pull: p.Pull, feed: Feed, window_bytes: int) -> None:
+        if len(pull.filters) > MAX_FILTERS or any(each.scanned_to < 0 for each in pull.filters):
+            raise ProtocolError(f"a pull has up to {MAX_FILTERS} filters, scanned to 0 or beyond")
         self.session = session
         self.number = pull.subscription
-        self.credit = pull.credit
+        self.credit = max(0, pull.credit)
         self.ledger = pull.ledger
-        self._filters = [(FilterSet([f.pattern]), f.scanned_to) for f in pull.filters]
+        self._window_bytes = window_bytes
+        self._under_way: deque[tuple[int, int]] = deque()  # (events, bytes) of what was sent and not credited again
+        self._under_way_bytes = 0
+        self._filters = [(FilterSet([f.pattern]), f.scanned_to, f.wanted) for f in pull.filters]
         self._feed = feed
-        self._next = self._reported = min((f.scanned_to for f in pull.filters), default=0)
+        self._next = self._reported = min((f.scanned_to for f in pull.filters if f.wanted), default=0)
+
+    def grant(self, events: int, most: int) -> None:
+        """More credit: the receiver has so many events in its ledger."""
+        self.credit = min(most, self.credit + events)
+        while self._under_way and events >= self._under_way[0][0]:
+            count, size_bytes = self._under_way.popleft()
+            events -= count
+            self._under_way_bytes -= size_bytes
 
     def pump(self, ledgers: Ledgers, effects: list[Effect]) -> int:
         """Send what can be sent now; returns how many events."""
         end = ledgers.end(self.ledger)
         sent = 0
-        while self.credit > 0 and self._next < end:
+        while self.credit > 0 and self._under_way_bytes < self._window_bytes and self._next < end:
             stored = self._feed.at(self.ledger, self._next)
             if stored is None:
                 blank = self._feed.blank_until(self.ledger, self._next)
@@ -69,16 +85,23 @@ class LinkSource:
         if stored.origin is not None:  # linked here from elsewhere: one hop only
             return []
         topics, topic_of = stored.batch.topics, stored.batch.topic_of
-        matching = [[scanned for filters, scanned in self._filters if filters.matches(topic)] for topic in topics]
+        since = [self._since(topic) for topic in topics]
         first = stored.first_offset
         return [
             place
             for place in range(max(0, self._next - first), stored.batch.count)
-            if (scanned := matching[topic_of[place]]) and max(scanned) <= first + place
+            if 0 <= since[topic_of[place]] <= first + place
         ]
+
+    def _since(self, topic: str) -> int:
+        """From which offset on events of this topic are to be forwarded; -1: they are not wanted."""
+        matching = [(scanned, wanted) for filters, scanned, wanted in self._filters if filters.matches(topic)]
+        return max(scanned for scanned, _ in matching) if any(wanted for _, wanted in matching) else -1
 
     def _send(self, effects: list[Effect], batch: Batch, ranges: list[tuple[int, int]], after: int) -> None:
         self.credit -= batch.count
+        self._under_way.append((batch.count, len(batch.payload)))
+        self._under_way_bytes += len(batch.payload)
         deliver = p.Deliver(self.number, self.ledger, ranges, after, scanned_from=self._reported)
         effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))
         self._reported = after
@@ -90,173 +113,157 @@ class LinkSource:
 
 
 class LinkTarget:
-    """The receiver's side of one link. ``expected``: from where the next deliver must have scanned."""
+    """The receiver's side of one link.
+
+    ``expected``: from where the next deliver must have scanned. ``since``: per filter, from where on the next record
+    will answer for the origin (in between nothing was found); unknown before the first pull.
+    """
 
     def __init__(self, link: PeerLink, number: int) -> None:
         self.link = link
         self.number = number
         self.expected = 0
-        self.patterns: list[str] = []
-        self.pulled_ns = 0
+        self.since: dict[str, int] = {}
+        self.patterns = [want.pattern for want in link.wants]
+        self.heard_ns = 0
 
 
 class LinkTargets:
-    """All links this instance holds, and how far each origin ledger was scanned (also of links it no longer holds)."""
+    """All links this instance holds."""
 
     def __init__(self, name: str, region: str, ledgers: Ledgers) -> None:
-        self._name = name
-        self._region = region
+        self.linked_events = 0
+        self.progress = LinkProgress()
         self._ledgers = ledgers
+        self._peers = LinkPeers(name, region, ledgers)
         self._targets: dict[str, LinkTarget] = {}
         self._numbers = 0
-        self._heard_ns: dict[str, int] = {}
-        self._welcomed: set[str] = set()
-        self.scanned: dict[str, dict[str, int]] = {}
-        self.linked_events = 0
-        self._dirty: set[str] = set()
-        self._stalled: set[str] = set()
-        self._undo: deque[tuple[int, str, dict[str, int]]] = deque()  # record number, ledger, progress before it
+        self._stalled: set[str] = set()  # to be pulled again when there is room
         self._known_topics: set[str] = set()
+        self._next_beat_ns = 0
 
     def apply(self, links: Sequence[PeerLink], now_ns: int) -> None:
         """Hold exactly these links from now on."""
         wanted = {link.ledger: link for link in links}
-        for ledger in [each for each in self._targets if each not in wanted]:
-            target = self._targets.pop(ledger)
-            self._to(target.link.endpoint, p.Unsubscribe(0, target.number))
+        for ledger, target in list(self._targets.items()):
+            if wanted.get(ledger) != target.link:
+                del self._targets[ledger]
+                self._peers.send(target.link.endpoint, p.Unsubscribe(0, target.number))
         for ledger, link in wanted.items():
-            held = self._targets.get(ledger)
-            if held is None or held.link != link:
+            if ledger not in self._targets:
                 self._numbers += 1
                 self._targets[ledger] = target = LinkTarget(link, self._numbers)
-                self._dial(link.endpoint, now_ns)
-                if link.endpoint in self._welcomed:
-                    self._pull(target, now_ns)
-        in_use = {target.link.endpoint for target in self._targets.values()}
-        for endpoint in [each for each in self._heard_ns if each not in in_use]:
-            del self._heard_ns[endpoint]
-            self._welcomed.discard(endpoint)
-            self._ledgers.effects.append(HangUp(endpoint))
+                self._peers.dial(link.endpoint, now_ns)
+                self._pull(target, now_ns)
+        self._peers.keep({target.link.endpoint for target in self._targets.values()})
 
     def received(self, endpoint: str, frames: Sequence[Buffer], now_ns: int) -> None:
-        """A message from an origin instance."""
-        if endpoint not in self._heard_ns:
+        """A message from an origin instance; raises :class:`ProtocolError` on what it may not say."""
+        if not self._peers.heard(endpoint, now_ns):
             return
-        self._heard_ns[endpoint] = now_ns
         message = p.decode_from_instance(frames)
         if isinstance(message, p.Welcome):
-            self._welcomed.add(endpoint)
+            self._peers.welcomed(endpoint)
             for target in self._at(endpoint):
                 self._pull(target, now_ns)
         elif isinstance(message, p.Deliver):
             for target in self._at(endpoint):
                 if target.number == message.subscription:
                     self._take(target, message, frames, now_ns)
-        elif isinstance(message, p.Refused) and message.code == "unknown_session":
-            self._hello(endpoint)
+        elif isinstance(message, p.Refused) and message.code == UnknownSessionError.code:
+            self._peers.hello(endpoint)
 
     def _take(self, target: LinkTarget, deliver: p.Deliver, frames: Sequence[Buffer], now_ns: int) -> None:
         ledger = target.link.ledger
+        target.heard_ns = now_ns
+        if ledger in self._stalled:
+            return
         if deliver.ledger != ledger or deliver.scanned_from != target.expected:
             self._pull(target, now_ns)  # something was lost on the way: say again from where to go on
             return
-        if self._ledgers.full:  # bounded memory: leave it at the origin and pull again later
+        if self._ledgers.full or self._ledgers.failed:  # bounded memory: leave it at the origin and pull again later
             self._stalled.add(ledger)
-            target.expected = -1
             return
-        before = dict(self.scanned.setdefault(ledger, {}))
-        count = sum(end - start for start, end in deliver.ranges)
-        if count and Batch.checked(frames[1], frames[2], self._known_topics).count != count:
-            raise ProtocolError(
-                f"link from {target.link.endpoint}: the batch does not hold the {count} events announced"
-            )
+        try:
+            count = self._checked(deliver, frames)
+        except ProtocolError:
+            self._stalled.add(ledger)
+            raise
         target.expected = deliver.next_offset
-        for pattern in target.patterns:
-            self.scanned[ledger][pattern] = max(before.get(pattern, 0), deliver.next_offset)
-        if not count:
-            self._dirty.add(ledger)
-            return
-        origin = Origin(ledger, deliver.ranges, deliver.scanned_from, deliver.next_offset, target.patterns)
-        again = SendPeer(target.link.endpoint, p.Credit(target.number, count))
+        if count:
+            self._append(target, deliver, count, frames, now_ns)
+        else:
+            self.progress.advance(ledger, target.patterns, deliver.next_offset)
+
+    def _checked(self, deliver: p.Deliver, frames: Sequence[Buffer]) -> int:
+        """How many events came; raises :class:`ProtocolError` unless they are where the deliver says."""
+        ends = [deliver.scanned_from, *(at for each in deliver.ranges for at in each), deliver.next_offset]
+        count = sum(end - start for start, end in deliver.ranges)
+        stored = Batch.checked(frames[1], frames[2], self._known_topics).count if count else 0
+        if ends != sorted(ends) or stored != count:
+            raise ProtocolError(f"a link of {deliver.ledger} brought {stored} events for the offsets {deliver.ranges}")
+        return count
+
+    def _append(
+        self, target: LinkTarget, deliver: p.Deliver, count: int, frames: Sequence[Buffer], now_ns: int
+    ) -> None:
+        since, scanned_to = target.since, deliver.next_offset
+        meta = EventsMeta(origin=Origin(deliver.ledger, deliver.ranges, min(since.values()), scanned_to, since))
         record = self._ledgers.append(
-            Kind.EVENTS, now_ns, count=count, meta=encode_body(EventsMeta(origin=origin)),
-            index=frames[1], payload=frames[2], then=again,
-        )  # fmt: skip
-        self._undo.append((record.number, ledger, before))
+            Kind.EVENTS, now_ns, count=count, meta=encode_body(meta), index=frames[1], payload=frames[2]
+        )
+        # Only behind the record: a snapshot that went before it must not say that it is there.
+        self.progress.recorded(record.number, deliver.ledger, target.patterns, scanned_to)
+        target.since = {pattern: max(at, scanned_to) for pattern, at in since.items()}
+        again = SendPeer(target.link.endpoint, p.Credit(target.number, count))
+        self._ledgers.answer_when_confirmed(record.number, again)
         self.linked_events += count
 
-    def confirmed(self, number: int) -> None:
-        """Records up to ``number`` are durable: their progress is final."""
-        while self._undo and self._undo[0][0] <= number:
-            self._undo.popleft()
-
     def void(self, now_ns: int) -> None:
-        """What was unconfirmed was never stored (disk full): go back to what is, and pull from there."""
-        while self._undo:
-            _, ledger, before = self._undo.pop()
-            self.scanned[ledger] = before
+        """What was unconfirmed was never stored: go back to what is, and pull from there."""
+        for ledger in self.progress.void():
             self._stalled.add(ledger)
+            if ledger in self._targets:
+                self._targets[ledger].since = {}
         self._repull(now_ns)
 
     def _repull(self, now_ns: int) -> None:
-        for ledger in self._stalled:
-            target = self._targets.get(ledger)
-            if target is not None and target.link.endpoint in self._welcomed:
-                self._pull(target, now_ns)
-        self._stalled.clear()
+        if self._stalled and not self._ledgers.failed and not self._ledgers.full:
+            stalled, self._stalled = self._stalled, set()
+            for target in self._targets.values():
+                if target.link.ledger in stalled:
+                    self._pull(target, now_ns)
 
     def tick(self, now_ns: int) -> None:
-        """Heartbeats, reconnection after silence, and progress that no event carried."""
-        for endpoint, heard_ns in self._heard_ns.items():
-            if now_ns - heard_ns > SILENCE_MS * 1_000_000:
-                self._heard_ns[endpoint] = now_ns
-                self._welcomed.discard(endpoint)
-                self._hello(endpoint)
-            elif endpoint in self._welcomed:
-                self._to(endpoint, p.Ping())
-        if self._stalled and not self._ledgers.full:
-            self._repull(now_ns)
-        if self._dirty:
-            body = [LinkScanned(ledger, self.scanned[ledger]) for ledger in sorted(self._dirty)]
-            self._dirty.clear()
-            self._ledgers.append(Kind.SCANNED, now_ns, payload=encode_body(body))
-
-    def fold(self, ledger: str, scanned_to: dict[str, int]) -> None:
-        """Recovery: progress found in a record."""
-        reached = self.scanned.setdefault(ledger, {})
-        for pattern, offset in scanned_to.items():
-            reached[pattern] = max(reached.get(pattern, 0), offset)
-
-    def state(self) -> list[LinkScanned]:
-        """Its part of a snapshot."""
-        return [LinkScanned(ledger, dict(scanned)) for ledger, scanned in self.scanned.items()]
+        """Heartbeats, pulls that were answered by nothing, and progress that no event carried."""
+        self._repull(now_ns)
+        if now_ns < self._next_beat_ns:
+            return
+        self._next_beat_ns = now_ns + BEAT_NS
+        self._peers.beat(now_ns)
+        for target in self._targets.values():
+            if now_ns - target.heard_ns > SILENCE_NS:  # nothing is new, or something got lost
+                self._pull(target, now_ns)
+        if not self._ledgers.failed and (scanned := self.progress.take_dirty()):
+            self._ledgers.append(Kind.SCANNED, now_ns, payload=encode_body(scanned))
 
     def _pull(self, target: LinkTarget, now_ns: int) -> None:
-        reached = self.scanned.setdefault(target.link.ledger, {})
+        """Ask for what is missing, if a session stands; delivers of an earlier pull are known by their number."""
+        ledger, endpoint = target.link.ledger, target.link.endpoint
+        if not self._peers.ready(endpoint):
+            return
+        reached = self.progress.of(ledger)
         for want in target.link.wants:
             reached.setdefault(want.pattern, want.scanned_to)
         self._numbers += 1
-        target.number = self._numbers  # delivers of an earlier pull are recognised by their number
-        target.patterns = [want.pattern for want in target.link.wants]
+        target.number = self._numbers
         target.expected = min((reached[pattern] for pattern in target.patterns), default=0)
-        target.pulled_ns = now_ns
+        target.since = target.since or self.progress.answers_from(ledger, target.patterns)
+        target.heard_ns = now_ns
         filters = [p.LinkFilter(pattern, reached[pattern]) for pattern in target.patterns]
-        self._to(
-            target.link.endpoint,
-            p.Pull(target.number, target.number, target.link.ledger, filters, LINK_CREDIT_EVENTS),
-        )
-
-    def _dial(self, endpoint: str, now_ns: int) -> None:
-        if endpoint not in self._heard_ns:
-            self._heard_ns[endpoint] = now_ns
-            self._ledgers.effects.append(Dial(endpoint))
-            self._hello(endpoint)
-
-    def _hello(self, endpoint: str) -> None:
-        self._to(endpoint, p.Hello(p.OLDEST_PROTOCOL_VERSION, p.PROTOCOL_VERSION, "link", self._name, self._region))
+        dropped = self.progress.dropped(ledger, target.patterns)
+        filters += [p.LinkFilter(pattern, at, wanted=False) for pattern, at in dropped.items()]
+        self._peers.send(endpoint, p.Pull(target.number, target.number, ledger, filters, LINK_CREDIT_EVENTS))
 
     def _at(self, endpoint: str) -> list[LinkTarget]:
         return [target for target in self._targets.values() if target.link.endpoint == endpoint]
-
-    def _to(self, endpoint: str, message: p.Message) -> None:
-        self._ledgers.effects.append(SendPeer(endpoint, message))

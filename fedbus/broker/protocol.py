@@ -98,14 +98,18 @@ class Subscribe(Message, frozen=True):
 
 
 class LinkFilter(msgspec.Struct, frozen=True, array_like=True):
-    """One filter of a link and how far it has been scanned: everything below ``scanned_to`` was forwarded before."""
+    """One filter of a link and how far it has been scanned: everything below ``scanned_to`` was forwarded before.
+
+    One that is not ``wanted`` (any more) only says what must not be sent again.
+    """
 
     pattern: str
     scanned_to: int
+    wanted: bool = True
 
 
 class Pull(Message, frozen=True):
-    """A link asks for one origin ledger's events that match ``filters`` and were born there (see ``broker/link.py``)."""
+    """A link asks for events of one origin ledger that match ``filters`` and were born there (``broker/link.py``)."""
 
     request: int
     subscription: int
@@ -166,7 +170,7 @@ class Goodbye(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
-    """The session stands. ``ledger`` is the one being written; ``publish_window_bytes`` bounds what may be unanswered."""
+    """The session stands. ``ledger`` is being written; ``publish_window_bytes`` bounds what may be unanswered."""
 
     version: int
     region: str
@@ -189,7 +193,7 @@ class Pong(Message, frozen=True):
 
 
 class Published(Message, frozen=True):
-    """The batch is durable at ``[first_offset, first_offset + count)`` of ``ledger``; ``duplicate`` if it already was."""
+    """The batch is durable at ``[first_offset, first_offset + count)`` of ``ledger``; ``duplicate``: it already was."""
 
     request: int
     ledger: str
@@ -237,7 +241,7 @@ class Ended(Message, frozen=True):
 
 
 class Refused(Message, frozen=True):
-    """A request (0: the message itself) was refused; nothing of it was done. ``code`` is one of :mod:`fedbus.errors`."""
+    """A request (0: the message itself) was refused, nothing of it was done. ``code``: one of :mod:`fedbus.errors`."""
 
     request: int
     code: str

@@ -41,8 +41,8 @@ class Kind(IntEnum):
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Where linked events were born: their origin ledger and their offsets there (one per event, as ranges).
 
-    ``[scanned_from, scanned_to)`` is the span of the origin ledger for which this record answers; for each filter of the
-    link it does so from ``since`` on (what that filter takes before it was forwarded earlier).
+    ``[scanned_from, scanned_to)`` is the span of the origin ledger for which this record answers; for each filter of
+    the link it does so from ``since`` on (what that filter takes before it was forwarded earlier).
     """
 
     ledger: str

@@ -21,7 +21,8 @@ class FoldedState:
         self._ledgers = ledgers
         self._intake = intake
         self._groups = subscriptions.groups
-        self._links = links
+        self._links = links.progress
+        ledgers.snapshot = self.snapshot
 
     def snapshot(self) -> bytes:
         """The body of a SNAPSHOT record."""

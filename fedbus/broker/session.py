@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedbus.broker import protocol as p
-from fedbus.errors import OverloadedError, ProtocolError
+from fedbus.errors import OverloadedError, ProtocolError, TooLargeError
 
 SESSION_TIMEOUT_MS = 10_000
 
@@ -24,13 +24,16 @@ class Session:
 class Sessions:
     """All sessions of an instance, bounded; the silent ones expire."""
 
-    def __init__(self, most: int, timeout_ms: int = SESSION_TIMEOUT_MS) -> None:
+    def __init__(self, most: int, name_bytes: int, timeout_ms: int = SESSION_TIMEOUT_MS) -> None:
         self._most = most
+        self._name_bytes = name_bytes
         self._sessions: dict[bytes, Session] = {}
         self.timeout_ms = timeout_ms
 
     def open(self, session: bytes, hello: p.Hello, now_ns: int) -> int:
         """Begin (or begin anew); returns the protocol version both speak."""
+        if max(len(hello.name), len(hello.kind), len(hello.region)) > self._name_bytes:
+            raise TooLargeError(f"the names in a hello have up to {self._name_bytes} bytes")
         version = min(hello.newest_version, p.PROTOCOL_VERSION)
         if version < max(hello.oldest_version, p.OLDEST_PROTOCOL_VERSION):
             raise ProtocolError(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+from fedbus.broker.group import Group
+from fedbus.broker.ledger import Ledgers
+
 
 class GroupStatus(msgspec.Struct, frozen=True):
     """One group at one instance. ``backlog``: confirmed events not yet settled, at most."""
@@ -14,6 +17,13 @@ class GroupStatus(msgspec.Struct, frozen=True):
     backlog: int
     outstanding: int
     redelivered: int
+
+
+def group_status(group: Group, ledgers: Ledgers) -> GroupStatus:
+    """What there is to say of a group now."""
+    spec, outstanding = group.spec, group.settlement.outstanding
+    backlog, redelivered = group.backlog(ledgers), group.deliveries.redelivered
+    return GroupStatus(spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered)
 
 
 class BrokerStatus(msgspec.Struct, frozen=True):

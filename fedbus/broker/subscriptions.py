@@ -145,6 +145,11 @@ class Subscriptions:
         if len(group.members):
             self.events_out += group.pump(self._ledgers, self._ledgers.effects, now_ns)
 
+    def live_filters(self) -> list[str]:
+        """What live subscriptions ask for."""
+        live = [stream for stream in self.streams.values() if isinstance(stream, Live)]
+        return sorted({pattern for stream in live for pattern in stream.filters.patterns})
+
     def tick(self, now_ns: int) -> None:
         """Time has passed: deadlines, reads to try again, and acknowledgements to the ledger."""
         self._feeds.ticks += 1

@@ -61,7 +61,7 @@ def publish(
 
 
 def _payload(data: str, content_type: str | None) -> bytes:
-    if is_json(content_type):
+    if content_type is None or is_json(content_type):
         try:
             msgspec.json.decode(data)
         except msgspec.MsgspecError as error:

@@ -42,6 +42,7 @@ class Attachment:
         self.connection = connection
         self.settling = Settling(number, connection, reader.settle_elsewhere)
         self.ever_stood = False
+        self.from_latest = False  # the start it was last asked for
         self.hopeless = False  # a session was lost, or could not be had, before it ever stood
         self.session = 0
         self.consumed = 0
@@ -82,7 +83,7 @@ class Attachment:
 
     async def close(self) -> None:
         """Unsubscribe, after what was acknowledged is durable (or a moment has passed)."""
-        if self.standing:
+        if self.standing and self.settling.open:
             with suppress(UnavailableError):  # it was buffered: the events come again
                 await self.settling.confirm(PARTING_S)
         self.end()

@@ -32,13 +32,17 @@ class SubscriptionSpec(msgspec.Struct, frozen=True):
 
 
 class Arrived(msgspec.Struct):
-    """A delivery not yet handed out. ``floor``: offsets below it were had before."""
+    """A delivery not yet handed out.
+
+    ``floor``: offsets below it were had before. ``next_offset``: where a cursor stands once it has been handed out.
+    """
 
     attachment: Attachment
     session: int
     deliver: wire.Deliver
     batch: Batch
     floor: int
+    next_offset: int
 
 
 class Inflow:
@@ -47,7 +51,9 @@ class Inflow:
     def __init__(self, spec: SubscriptionSpec, number: int, connections: Mapping[str, Connection]) -> None:
         self.spec = spec
         self.queue: deque[Arrived] = deque()
-        self.read: dict[str, int] = {}  # next offset per ledger, of what has been handed out
+        # Next offset per ledger, of what has been handed out; what was had before the start stays had.
+        self.read: dict[str, int] = {} if spec.group else dict(spec.start.cursor)
+        self.reading: Arrived | None = None  # being handed out
         self.failure: FedbusError | None = None
         self.attachments: dict[str, Attachment] = {}
         self._received: dict[str, int] = {}  # next offset per ledger, of what has arrived
@@ -96,6 +102,7 @@ class Inflow:
             start = wire.Start("cursor", cursor={**start.cursor, **self._received})
         elif late and start.kind == "latest":
             start = wire.EARLIEST  # whatever it has came after the start
+        attachment.from_latest = start.kind == "latest"
         return wire.Subscribe(
             request,
             self._number,
@@ -108,8 +115,8 @@ class Inflow:
         )
 
     def attached(self, attachment: Attachment, tails: dict[str, int]) -> None:
-        """From now on a cursor must say where the tails were when a ``latest`` began."""
-        if not self.spec.group and self.spec.start.kind == "latest":
+        """From now on a cursor must say where the tails were, if ``latest`` was asked for (and not a cursor)."""
+        if not self.spec.group and attachment.from_latest:
             for ledger, offset in tails.items():
                 self._received.setdefault(ledger, offset)
                 self.read.setdefault(ledger, offset)
@@ -123,10 +130,18 @@ class Inflow:
             self._received[deliver.ledger] = max(floor, deliver.next_offset)
         if frames[1]:
             batch = Batch.decode(frames[1], frames[2])
-            self.queue.append(Arrived(attachment, attachment.session, deliver, batch, floor))
+            self.queue.append(Arrived(attachment, attachment.session, deliver, batch, floor, deliver.next_offset))
             self.wake()
         else:
-            self.read[deliver.ledger] = max(self.read.get(deliver.ledger, 0), deliver.next_offset)
+            self._skip_to(deliver.ledger, deliver.next_offset)
+
+    def _skip_to(self, ledger: str, next_offset: int) -> None:
+        """Nothing below ``next_offset`` matches any more; a cursor says so once what came before is handed out."""
+        for arrived in (*reversed(self.queue), self.reading):
+            if arrived is not None and arrived.deliver.ledger == ledger:
+                arrived.next_offset = max(arrived.next_offset, next_offset)
+                return
+        self.read[ledger] = max(self.read.get(ledger, 0), next_offset)
 
     def failed(self, error: FedbusError) -> None:
         """Everything ends with this error."""

@@ -37,6 +37,11 @@ class Settling:
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
 
+    @property
+    def open(self) -> bool:
+        """Whether anything is collected, or sent and waited for."""
+        return bool(self._acks or self._waiting or self._unconfirmed)
+
     async def ack(self, ledger: str, offset: int, *, wait: bool) -> None:
         """Acknowledge one event; with ``wait`` return when that is durable, or raise after 10 s."""
         self.note(ledger, (offset,))

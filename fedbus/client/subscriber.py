@@ -127,6 +127,7 @@ class Subscription:
         attachment, deliver, floor, read = arrived.attachment, arrived.deliver, arrived.floor, inflow.read
         ledger, delivery, decode = deliver.ledger, deliver.delivery, Event.decode
         settlement = attachment.settling if self.spec.group else None
+        inflow.reading = arrived
         offsets: Iterable[int] = chain.from_iterable(range(start, end) for start, end in deliver.ranges)
         for offset, (topic, _, data) in zip(offsets, arrived.batch.events(), strict=True):
             if arrived.session == attachment.session:
@@ -134,6 +135,7 @@ class Subscription:
                 if attachment.consumed >= attachment.half:
                     attachment.replenish()
             elif settlement is not None:
+                inflow.reading = None
                 return  # its session is gone: it will come again
             if offset < floor:
                 continue
@@ -144,7 +146,8 @@ class Subscription:
                 continue
             read[ledger] = offset + 1
             yield event
-        read[ledger] = max(read.get(ledger, 0), deliver.next_offset)
+        inflow.reading = None
+        read[ledger] = max(read.get(ledger, 0), arrived.next_offset)
 
     async def _start(self) -> None:
         if self._closed:

@@ -18,7 +18,7 @@ TAKES_EVENTS = (HEALTHY, DEGRADED)
 
 
 class InstanceRoute(msgspec.Struct, frozen=True):
-    """One bus instance. ``endpoint``: its data socket (``tcp://host:port``); ``weight``: its share of keyless events."""
+    """One bus instance. ``endpoint``: its data socket (``tcp://host:port``); ``weight``: share of keyless events."""
 
     instance: str
     endpoint: str

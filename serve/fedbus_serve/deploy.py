@@ -11,6 +11,7 @@ from typing import Any, cast
 import ray
 from ray import serve
 
+from fedbus.client.bootstrap import Bootstrap, bootstrap_from
 from fedbus.errors import FedbusError, UnavailableError
 from fedbus.options.federation import FederationOptions
 from fedbus.schema.registry import Registry
@@ -40,12 +41,12 @@ class ManagedFederation:
         """In the order of the federation file; the first is the gateway's home."""
         return self._regions
 
-    async def bootstrap(self, network: Network) -> Any:  # noqa: ARG002 - instances advertise one address so far
+    async def bootstrap(self, network: Network) -> Bootstrap:  # noqa: ARG002 - instances advertise one address so far
         """From the first region whose manager answers."""
         failure: FedbusError = UnavailableError("no manager answers", retry_after_ms=1000)
         for region in self._regions:
             try:
-                return await self._ask(region, "bootstrap")
+                return bootstrap_from(await self._ask(region, "bootstrap"))
             except FedbusError as error:
                 failure = error
         raise failure

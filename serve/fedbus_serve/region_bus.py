@@ -11,7 +11,7 @@ import platform
 from collections.abc import Sequence
 
 from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, Start
-from fedbus.client.bootstrap import Bootstrap, bootstrap_from
+from fedbus.client.bootstrap import Bootstrap
 from fedbus.client.bus import Bus
 from fedbus.errors import FedbusError
 from fedbus.event import Event
@@ -55,7 +55,8 @@ def region_connector(control: ControlCache) -> Connect:
 
     async def find() -> Bootstrap:
         reading = await control.bootstrap("internal")
-        return bootstrap_from(reading.value)
+        found: Bootstrap = reading.value
+        return found
 
     async def connect(region: str) -> RegionBus:
         name = f"gateway/{platform.node()}/{os.getpid()}"

@@ -36,7 +36,7 @@ async def test_a_batch_without_answer_is_sent_again_after_a_restart_with_the_sam
     one = scripted(store=False)
     async with fedbus.connect(one.endpoint) as bus:
         publishing = asyncio.create_task(bus.publish("n", 1, id="e"))
-        await until(lambda: one.published())
+        await until(one.published)
         one.close()
         again = scripted(port=one.port, epoch=2)
         receipt = await publishing
@@ -85,9 +85,12 @@ async def test_a_live_subscription_goes_on_from_its_cursor_without_loss_or_repet
         await until(lambda: len(one.of(wire.Subscribe)) == 2)
         session, asked, _ = one.received[-1]
         assert (asked.start.kind, asked.start.cursor) == ("cursor", {one.ledger: 12})
-        one.send(session, wire.Subscribed(asked.request, asked.subscription, {one.ledger: 14}))
+        younger = f"{one.name}/2"
+        one.send(session, wire.Subscribed(asked.request, asked.subscription, {one.ledger: 14, younger: 1}))
         one.send(session, wire.Deliver(asked.subscription, one.ledger, [(11, 14)], 14), *batch(11, 12, 13))
-        assert [event.data for event in await subscription.take(9, 20)] == [12, 13]
+        one.send(session, wire.Deliver(asked.subscription, younger, [(0, 1)], 1), *batch(0))
+        await until(lambda: len(subscription.inflow.queue) == 2)
+        assert [event.data for event in await subscription.take(9, 20)] == [12, 13, 0]
 
 
 async def test_credit_is_given_back_and_acks_leave_as_ranges(scripted):
@@ -228,7 +231,7 @@ async def test_a_batch_whose_keys_part_ways_is_split_and_its_parts_get_new_seque
         async with bus.producer() as out:
             for key in keys:
                 await out.send("n", key, key=key, id=key)
-            await until(lambda: one.published())
+            await until(one.published)
             one.close()
             two.push(table_of(2, two, three))
     ids = {name: [i for _, batch in each.published() for i in batch] for name, each in (("two", two), ("three", three))}
@@ -273,10 +276,11 @@ async def test_a_fast_producer_waits_instead_of_filling_memory(scripted):
 async def test_a_producer_raises_what_failed_when_it_is_left(scripted):
     one = scripted(store=False)
     async with fedbus.connect(one.endpoint, publish_timeout_ms=300) as bus:
+        out = await bus.producer().__aenter__()
+        await out.send("n", 1)
+        await out.send("n", 2)
         with pytest.raises(fedbus.UnavailableError) as caught:
-            async with bus.producer() as out:
-                await out.send("n", 1)
-                await out.send("n", 2)
+            await out.__aexit__(None, None, None)
     assert "2 event(s)" in caught.value.__notes__[0]
 
 

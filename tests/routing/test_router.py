@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedbus.errors import NotFoundError, UnavailableError
@@ -30,12 +30,14 @@ def router(routes, home="eu", seed=1):
     return made
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(NAMES, st.text(min_size=1, max_size=8))
 def test_a_key_goes_to_the_same_owner_whoever_asks(names, key):
     one, other = router(table(eu=names)), router(table(eu=names[::-1]), seed=2)
     assert one.owner(key_hash(key)).instance == other.owner(key_hash(key)).instance
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(NAMES.filter(lambda names: len(names) > 1), st.text(min_size=1, max_size=8), st.data())
 def test_a_lost_instance_moves_only_its_own_keys(names, key, data):
     made = router(table(eu=names))
@@ -43,16 +45,18 @@ def test_a_lost_instance_moves_only_its_own_keys(names, key, data):
     before = made.owner(key_hash(key)).instance
     after = made.owner(key_hash(key), avoid={lost}).instance
     assert after != lost
-    assert before == lost or after == before
+    assert before in (lost, after)
     rest = [name for name in names if name != lost]
     assert after == rest[assign_slots(rest)[slot_of(key_hash(key))]]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(NAMES, st.integers(0, 4095))
 def test_the_best_owner_of_a_slot_is_the_one_the_whole_assignment_names(names, slot):
     assert best_owner(slot, names) == assign_slots(names)[slot]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(NAMES, st.sets(st.sampled_from([f"b{i}" for i in range(12)])), st.integers())
 def test_nobody_is_picked_who_is_to_be_avoided(names, avoid, seed):
     made = router(table(eu=names), seed=seed)
@@ -63,6 +67,7 @@ def test_nobody_is_picked_who_is_to_be_avoided(names, avoid, seed):
         assert made.pick(avoid=avoid).instance not in avoid
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.sampled_from([HEALTHY, DEGRADED, DRAINING, UNREACHABLE]), min_size=1, max_size=6), st.integers())
 def test_only_instances_that_take_events_are_picked_or_own_keys(states, seed):
     made = router(table(eu=[instance(f"b{i}", state) for i, state in enumerate(states)]), seed=seed)
