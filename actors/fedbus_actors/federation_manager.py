@@ -12,7 +12,6 @@ import base64
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -38,6 +37,7 @@ from fedbus_actors.fleet import Fleet, Member
 from fedbus_actors.forecast_client import ForecastClient
 from fedbus_actors.neighbours import Neighbours
 from fedbus_actors.provisioner import RayProvisioner
+from fedbus_actors.region_changes import RegionChanges
 from fedbus_actors.region_links import RegionLinks
 from fedbus_actors.region_load import RegionLoad
 from fedbus_actors.region_report import RegionReport
@@ -45,6 +45,7 @@ from fedbus_actors.region_report import RegionReport
 WATCH_INTERVAL_S = 0.5
 METRICS_KEPT_NS = 2 * 86_400 * NS_PER_S
 CAPACITY_POINTS = 4000
+GENERATIONS_PER_EPOCH = 10**9  # so that a successor never gives a directive an id that is there already
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +73,12 @@ class FederationManager:
         self.required_eps: float | None = None
         self.explanation = ""
         self.capacity_history: deque[tuple[int, float]] = deque(maxlen=CAPACITY_POINTS)
-        self._generation = 0
+        self._generation = self.epoch * GENERATIONS_PER_EPOCH
         self._next_tick_ns = 0
         self._told: RegionSummary | None = None
         self._stopping = Event()
         self._report = RegionReport(self)
+        self._changes = RegionChanges(self)
         self._note("manager", f"manager of {region} acts under epoch {self.epoch}")
         self._thread = spawn(f"manager-{region}", self._run)
 
@@ -302,17 +304,11 @@ class FederationManager:
         """One resource of the control API (see ``region_report.py``)."""
         return self._report.read(resource)
 
-    def change(self, change: str, name: str, value: Any = None) -> None:
-        """Operators' changes: ``put_sla``, ``put_trigger``, ``delete_sla``, ``delete_trigger``, ``put_override``."""
-        changes: dict[str, Callable[[], Any]] = {
-            "put_sla": lambda: self.store.slas.put(name, value, self.clock.now_ns()),
-            "delete_sla": lambda: self.store.slas.delete(name),
-            "put_trigger": lambda: self.store.triggers.put(name, value, self.clock.now_ns()),
-            "delete_trigger": lambda: self.store.triggers.delete(name),
-            "put_override": lambda: self.store.overrides.put(self.region, value, self.clock.now_ns()),
-        }
-        changes[change]()
+    def change(self, change: str, name: str, value: Any = None) -> dict[str, Any]:
+        """An operator's change (see ``region_changes.py``); the next tick comes at once."""
+        answer = self._changes.apply(change, name, value)
         self._next_tick_ns = 0
+        return answer
 
     def schemas(self, call: str, *arguments: Any) -> Any:
         """The schema registry's store (``revision``, ``load``, ``commit``): the registry's home is one region's store."""

@@ -41,7 +41,7 @@ class RegionReport:
             "routing": lambda: [routing_view(manager.table)] if manager.table is not None else [],
             "slas": self._slas,
             "triggers": self._triggers,
-            "topics": list,
+            "topics": self._topics,
             "subscriptions": self._subscriptions,
             "decisions": self._decisions,
         }
@@ -116,6 +116,12 @@ class RegionReport:
             for each in (document.body for document in self._manager.store.triggers.all())
         ]  # fmt: skip
 
+    def _topics(self) -> list[dict[str, Any]]:
+        return [
+            {"topic": each.filter, "retention_ms": each.retention_ms, "schema_subject": each.schema_subject}
+            for each in self._manager.options.topics.policies
+        ]
+
     def _subscriptions(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
         for member in list(self._manager.fleet.members.values()):
@@ -156,6 +162,7 @@ def instance_view(member: Member, load_eps: float, size: InstanceSize | None, pu
         "cpu_share": round(report.usage.cpu_share, 3) if report else None,
         "memory_bytes": report.usage.memory_bytes if report else None,
         "round_trip_ms": member.vital.round_trip_ms,
+        "backlog_events": member.backlog,
         "groups": [group.name for group in report.status.groups] if report else [],
         "ledgers": report.status.ledgers if report else {},
         "pid": report.pid if report else None,

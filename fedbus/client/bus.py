@@ -138,7 +138,7 @@ class Bus:
 
     def taking_instances(self) -> list[str]:
         """The instances of the region that would take an event sent now."""
-        return [route.instance for route in self.router.candidates()]
+        return [route.instance for route in self.router.instances(pickable=True)]
 
     def _opened(self) -> Producer:
         if self._singles is None:

@@ -25,9 +25,17 @@ Answered = Callable[["Lane", Parcel, wire.FromInstance], None]
 
 
 class Lane:
-    """The way to one instance. ``answered`` is told of everything that comes back."""
+    """The way to one instance. ``given_up``: whom nobody waits for now; ``answered`` is told what comes back."""
 
-    def __init__(self, instance: str, connection: Connection, router: Router, clock: Clock, answered: Answered) -> None:
+    def __init__(
+        self,
+        instance: str,
+        connection: Connection,
+        router: Router,
+        given_up: set[str],
+        clock: Clock,
+        answered: Answered,
+    ) -> None:
         self.instance = instance
         self.connection = connection
         self.queue: deque[Parcel] = deque()
@@ -35,6 +43,7 @@ class Lane:
         self._flight: dict[int, Parcel] = {}
         self._flight_bytes = 0
         self._router = router
+        self._given_up = given_up
         self._clock = clock
         self._answered = answered
         self._pause: asyncio.TimerHandle | None = None
@@ -44,12 +53,28 @@ class Lane:
         """Whether it waits after an overload."""
         return self._pause is not None
 
-    def pump(self, table_version: int, unreachable: list[str]) -> None:
+    def fail(self) -> None:
+        """It has no session, or takes nothing: others are picked."""
+        self._router.suspect(self.instance)
+        if self.failing_since_ns is None:
+            self.failing_since_ns = self._clock.monotonic_ns()
+
+    def recover(self) -> None:
+        """It takes parcels again."""
+        self.failing_since_ns = None
+        self._router.cleared(self.instance)
+
+    def failing_for_ms(self) -> int:
+        """How long it has been failing; -1: it is not."""
+        since_ns = self.failing_since_ns
+        return -1 if since_ns is None else (self._clock.monotonic_ns() - since_ns) // NS_PER_MS
+
+    def pump(self) -> None:
         """Send what the window lets through."""
         welcome = self.connection.welcome
         while self.queue and welcome is not None and not self.paused and self._has_room(self.queue[0], welcome.limits):
             parcel = self.queue[0]
-            if not self._send(parcel, table_version, unreachable):
+            if not self._send(parcel):
                 return  # the socket's queue is full: the next beat tries again
             self.queue.popleft()
 
@@ -104,10 +129,11 @@ class Lane:
         bytes_left = limits.publish_window_bytes - self._flight_bytes
         return parcel.size_bytes <= bytes_left and len(self._flight) < limits.publish_window_batches
 
-    def _send(self, parcel: Parcel, table_version: int, unreachable: list[str]) -> bool:
+    def _send(self, parcel: Parcel) -> bool:
         request = self.connection.request(lambda message: self._answer(request, message))
         elsewhere = [ledger for ledger in parcel.ledgers if ledger.rpartition("/")[0] != self.instance]
-        skipped = unreachable if parcel.batch.keyed else []
+        skipped = sorted(self._given_up) if parcel.batch.keyed else []
+        table_version = self._router.table.version if self._router.table is not None else 0
         message = wire.Publish(request, parcel.sender.name, parcel.sequence, table_version, skipped, elsewhere)
         if not self.connection.send(message, parcel.batch.index_bytes, parcel.batch.payload):
             self.connection.forget(request)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from fedbus.batch import Batch
 from fedbus.client.receipt import Claim, Receipt
-from fedbus.errors import FedbusError
+from fedbus.errors import FedbusError, UnavailableError
 from fedbus.position import Position
 
 
@@ -93,6 +93,17 @@ class Parcel:
             if claim is not None:
                 claim[0].settle(claim[1], error)
         self.sender.settled(self, error)
+
+    def expired(self, instance: str) -> None:
+        """Its deadline has passed while it was with ``instance``."""
+        topics = ", ".join(self.batch.topics[:3])
+        unknown = f"; whether they are stored is unknown (a try may survive in {', '.join(self.ledgers)})"
+        self.failed(
+            UnavailableError(
+                f"{self.batch.count} event(s) of {topics}: {instance} did not take them in time"
+                f"{unknown if self.ledgers else '; nothing of them is stored'}. Publish again with the same ids"
+            )
+        )
 
     def may_survive_in(self, ledger: str) -> None:
         """A try went there and was not answered."""

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from fedbus.limits import Limits, broken_relations
 from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
-from fedbus.options.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
+from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 from fedbus.options.regions import REGION_ID, RegionOptions, with_ports
 from fedbus.options.section import Section
 from fedbus.options.topics import TopicsOptions

@@ -38,8 +38,10 @@ class TopicPolicy(Section):
         WEEK_MS, gt=0, alias="retention", description="Events are kept at least this long."
     )
     schema_subject: str | None = Field(None, min_length=1, description="Subject in the schema registry.")
-    validation: Literal["none", "schema"] = Field(
-        "none", description="`schema`: the gateway and clients refuse events that do not fit the subject's schema."
+    validation: Literal["registered", "schema", "none"] = Field(
+        "registered",
+        description="When data has to fit the subject's newest schema: `registered`, as soon as there is one; "
+        "`schema`, always (without one nothing can be published); `none`, never.",
     )
 
 

@@ -153,15 +153,12 @@ class Router:
                 break
         raise _nobody(region or self.home_region, self._standings)
 
-    def instances(self, region: str | None = None) -> list[InstanceRoute]:
-        """All instances of a region (default: home), in whatever state."""
+    def instances(self, region: str | None = None, *, pickable: bool = False) -> list[InstanceRoute]:
+        """The instances of a region (default: home) in whatever state, or only those that may be picked now."""
         area = self._areas.get(region or self.home_region)
-        return [standing.route for standing in area.standings] if area else []
-
-    def candidates(self, region: str | None = None) -> list[InstanceRoute]:
-        """The instances of a region (default: home) that may be picked now."""
-        area = self._areas.get(region or self.home_region)
-        return [standing.route for standing in area.candidates] if area else []
+        if area is None:
+            return []
+        return [standing.route for standing in (area.candidates if pickable else area.standings)]
 
     def standing(self, instance: str) -> Standing | None:
         """What is known of an instance of that name: region, route, measured round trip, in flight."""

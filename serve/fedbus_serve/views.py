@@ -47,6 +47,7 @@ class RegionView(View):
     forecast_eps: float | None = Field(None, description="Highest predicted mean within the horizon.")
     capacity_eps: float = 0.0
     required_eps: float | None = Field(None, description="Capacity that forecast and SLA ask for.")
+    explanation: str = Field("", description="Why the region has the instances it has, in a sentence.")
     published_total: int = 0
     delivered_total: int = 0
     links: list[LinkView] = Field(default_factory=list)
@@ -67,6 +68,13 @@ class InstanceView(View):
     published_total: int = 0
     since: AwareDatetime = Field(description="In this state since.")
     detail: str = Field("", description="Why it is in this state, for people.")
+    node: str = Field("", description="The host it is pinned to.")
+    pid: int | None = Field(None, description="Its process there.")
+    cpu_share: float | None = Field(None, description="Of one core; may exceed 1.")
+    memory_bytes: int | None = None
+    round_trip_ms: float | None = Field(None, description="Of the health monitor's probes, smoothed.")
+    groups: list[str] = Field(default_factory=list)
+    ledgers: dict[str, int] = Field(default_factory=dict, description="Ledgers it serves, with their ends.")
 
 
 class ForecastView(View):
@@ -78,6 +86,7 @@ class ForecastView(View):
     model: str = Field("", description="The model chosen by backtest; empty before the first forecast.")
     basis: str = Field("", description="What scaling rests on: forecast | reactive | hold, and why.")
     mase: float | None = Field(None, description="Mean absolute scaled error in its backtest; below 1 beats naive.")
+    scores: dict[str, float] = Field(default_factory=dict, description="The same, of every model that takes part.")
     quantile: float | None = Field(None, description="The upper quantile of the band, which the SLA implies.")
     history: list[Point] = Field(default_factory=list)
     forecast: list[Band] = Field(default_factory=list)
@@ -93,8 +102,9 @@ class DirectiveView(View):
     instance: str = ""
     size: str = ""
     state: str = Field("planned", description="planned | applying | done | failed | expired.")
-    cause: str = Field(description="forecast | reactive | health | trigger | manual | bounds.")
+    cause: str = Field(description="forecast | reactive | trigger | override | repair | minimum | scale_in.")
     reason: str = Field(description="The decision in one sentence, with its numbers.")
+    outcome: str = ""
     created: AwareDatetime
     finished: AwareDatetime | None = None
 
@@ -137,6 +147,7 @@ class TriggerView(View):
     starts: AwareDatetime
     ends: AwareDatetime
     effect: float = Field(description="Factor on the expected load.")
+    extra_eps: float = Field(0.0, description="Events per second on top of that.")
     note: str = ""
 
 
@@ -159,3 +170,4 @@ class SubscriptionView(View):
     members: int = 0
     backlog_events: int | None = None
     in_flight_events: int | None = None
+    redelivered_events: int = 0

@@ -29,7 +29,11 @@ class Scripted:
         self._known = {}
         self._router = zmq.Context.instance().socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 0)
-        self._router.bind(f"tcp://127.0.0.1:{port or '*'}")
+        try:
+            self._router.bind(f"tcp://127.0.0.1:{port or '*'}")
+        except zmq.ZMQError:
+            self._router.close(0)
+            raise
         self.port = int(self._router.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").rsplit(b":", 1)[1])
         self._loop = asyncio.get_running_loop()
         self._reader = self._loop.create_task(self._run())
@@ -94,6 +98,16 @@ class Scripted:
         first = self._known.setdefault(key, self.offset)
         self.offset += 0 if duplicate else count
         self.send(session, wire.Published(message.request, self.ledger, first, count, duplicate))
+
+
+async def restarted(make, closed):
+    """The next incarnation of a closed instance, on its port, as soon as ZeroMQ has let go of that."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return make(port=closed.port, epoch=2)
+            except zmq.ZMQError:
+                await asyncio.sleep(0.005)
 
 
 def table_of(version, *instances, home=REGION, states=None):

@@ -9,7 +9,7 @@ from fedbus.batch import BatchBuilder
 from fedbus.broker import protocol as wire
 from fedbus.keys import key_hash
 from fedbus.limits import Limits
-from tests.client.scripted import table_of
+from tests.client.scripted import restarted, table_of
 from tests.client.waiting import until
 
 
@@ -38,7 +38,7 @@ async def test_a_batch_without_answer_is_sent_again_after_a_restart_with_the_sam
         publishing = asyncio.create_task(bus.publish("n", 1, id="e"))
         await until(one.published)
         one.close()
-        again = scripted(port=one.port, epoch=2)
+        again = await restarted(scripted, one)
         receipt = await publishing
     assert again.published() == one.published() == [(1, ["e"])]
     assert again.of(wire.Publish)[0].producer == one.of(wire.Publish)[0].producer
@@ -53,7 +53,7 @@ async def test_batches_go_out_again_in_their_order(scripted):
             await out.send("n", n, key="k", id=str(n))
         await until(lambda: len(one.published()) == 20)
         one.close()
-        again = scripted(port=one.port, epoch=2)
+        again = await restarted(scripted, one)
         await out.flush()
     assert [ids for _, ids in again.published()] == [[str(n)] for n in range(20)]
     assert [sequence for sequence, _ in again.published()] == list(range(1, 21))

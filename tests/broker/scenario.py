@@ -1,0 +1,61 @@
+"""Random runs of the simulated world from a seed: the steps of the state machines, weighted as life weights them."""
+
+from random import Random
+
+from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, Links
+
+KINDS = {"faults": Faults, "links": Links, "damage": Damage}
+WEIGHTS = {
+    "publish": 30, "hear": 20, "consume": 25, "commit": 25, "read": 15, "wait": 15, "subscribe": 4, "send_again": 4,
+    "come_back": 4, "restart": 8, "leave": 2, "crash": 2, "reroute": 1, "fill_disk": 2, "break_disk": 0.3,
+    "damage": 0.5, "want": 1, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
+}  # fmt: skip
+
+
+def run_scenario(kind: str, seed: int, steps: int) -> None:
+    """Raises AssertionError if a promise is broken; the same seed makes the same run."""
+    print(f"scenario {kind}, seed {seed}, {steps} steps")
+    random = Random(seed)
+    machine = KINDS[kind]()
+    machine.begin()
+    names = [name for name in WEIGHTS if hasattr(machine, name)]
+    for name in random.choices(names, [WEIGHTS[name] for name in names], k=steps):
+        getattr(machine, name)(**_arguments(name, random))
+        machine.ends_never_go_back()
+    machine.teardown()
+
+
+def _arguments(name: str, random: Random) -> dict[str, object]:
+    at = random.randrange(1000)
+    match name:
+        case "publish":
+            keys = [random.randrange(4) for _ in range(random.randint(1, 8))]
+            return {"at": at, "topic": random.choice(TOPICS), "keys": keys}
+        case "subscribe":
+            group = random.choice(["", "g", "g", "h"])
+            start = random.choice(["earliest", "earliest", "latest"])
+            filters = random.randrange(len(FILTERS))
+            return {"at": at, "group": group, "filters": filters, "start": start, "credit": random.randint(1, 40)}
+        case "consume":
+            return {"at": at, "how": random.choice(HOW)}
+        case "leave":
+            return {"at": at, "politely": random.random() < 0.5}
+        case "commit":
+            return {"at": at, "most": random.randint(1, 8)}
+        case "wait":
+            return {"milliseconds": random.choice([20, 20, 20, 100, 200, 500, 500, 4000, 11_000])}
+        case "crash":
+            return {"at": at, "survivors": random.choice([0, 0, 1, 2, 5])}
+        case "reroute":
+            return {"at": at, "to": random.randrange(1000)}
+        case "fill_disk":
+            return {"at": at, "full": random.random() < 0.4}
+        case "damage":
+            return {"at": at, "which": random.randrange(1000)}
+        case "want":
+            return {"filters": at}
+        case "move_links":
+            return {"losses": [random.random() < 0.15 for _ in range(12)]}
+        case "manager_looks" | "move_links_well":
+            return {}
+    return {"at": at}

@@ -1,0 +1,170 @@
+"""The broker core under a hostile shell: crashes, lost messages, full and broken disks, consumers that come and go."""
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from tests.broker.history import Run
+
+TOPICS = ["a.x", "a.y", "b.x"]
+FILTERS = [["a.x"], ["a.*"], [">"], ["b.>", "a.y"]]
+HOW = ["ack", "ack", "ack", "wait", "wait", "nack", "extend", "part", "forget"]
+pick = st.integers(0, 1000)
+
+
+class Faults(RuleBasedStateMachine):
+    """Two instances of one region; each rule is a step or a fault, the end of every run is that the faults stop."""
+
+    regions = ("here", "here")
+
+    @initialize()
+    def begin(self):
+        self.run = Run()
+        self.nodes = [self.run.node(region, f"n{at}") for at, region in enumerate(self.regions)]
+        for node in self.nodes:
+            self.run.producer(node)
+
+    def _of(self, found, at):
+        return found[at % len(found)] if found else None
+
+    @rule(at=pick, topic=st.sampled_from(TOPICS), keys=st.lists(st.integers(0, 3), min_size=1, max_size=6))
+    def publish(self, at, topic, keys):
+        producer = self._of(self.run.producers, at)
+        if len(producer.waiting) < 6:
+            producer.publish(topic, keys)
+
+    @rule(at=pick)
+    def send_again(self, at):
+        self._of(self.run.producers, at).send_again()
+
+    @rule(at=pick, to=pick)
+    def reroute(self, at, to):
+        self._of(self.run.producers, at).send_again(self._of(self.nodes, to))
+
+    @rule(at=pick, group=st.sampled_from(["", "g", "h"]), filters=pick, start=st.sampled_from(["earliest", "latest"]),
+          credit=st.integers(0, 30))  # fmt: skip
+    def subscribe(self, at, group, filters, start, credit):
+        if len(self.run.consumers) < 8:
+            chosen = FILTERS[["", "g", "h"].index(group)] if group else self._of(FILTERS, filters)
+            node = self._of(self.nodes, at)
+            if node.up:
+                self.run.consumer(node, group, chosen, start, max(credit, 1))
+
+    @rule(at=pick)
+    def hear(self, at):
+        for client in (*self.run.consumers, *self.run.producers):
+            client.hear()
+
+    @rule(at=pick, how=st.sampled_from(HOW))
+    def consume(self, at, how):
+        consumer = self._of(self.run.consumers, at)
+        if consumer is not None:
+            consumer.hear()
+            consumer.settle(how)
+
+    @rule(at=pick, politely=st.booleans())
+    def leave(self, at, politely):
+        consumer = self._of(self.run.consumers, at)
+        if consumer is not None and not consumer.gone():
+            if politely:
+                consumer.leave()
+            else:
+                self.run.world.disconnect(consumer.node, consumer.session)
+
+    @rule(at=pick)
+    def come_back(self, at):
+        consumer = self._of([c for c in self.run.consumers if c.gone() and c.node.up], at)
+        if consumer is not None:
+            consumer.connect()
+
+    @rule(at=pick, most=st.integers(1, 6))
+    def commit(self, at, most):
+        self._of(self.nodes, at).commit(most)
+
+    @rule(at=pick)
+    def read(self, at):
+        self._of(self.nodes, at).read()
+
+    @rule(milliseconds=st.sampled_from([20, 20, 200, 500, 11_000]))
+    def wait(self, milliseconds):
+        self.run.world.tick(milliseconds)
+
+    @rule(at=pick, survivors=st.integers(0, 4))
+    def crash(self, at, survivors):
+        node = self._of(self.nodes, at)
+        if node.up:
+            node.crash(survivors)
+
+    @rule(at=pick)
+    def restart(self, at):
+        node = self._of(self.nodes, at)
+        if not node.up:
+            node.start()
+
+    @rule(at=pick, full=st.booleans())
+    def fill_disk(self, at, full):
+        self._of(self.nodes, at).disk.full = full
+
+    @rule(at=pick)
+    def break_disk(self, at):
+        node = self._of(self.nodes, at)
+        if node.up:
+            node.disk.failed = True
+
+    @invariant()
+    def ends_never_go_back(self):
+        for node in self.nodes if hasattr(self, "nodes") else ():
+            if node.up:
+                for ledger in node.core.ledgers.names():
+                    end = node.core.ledgers.end(ledger)
+                    assert end >= self.run.ends.get(ledger, 0), f"V6: {ledger} went back to {end}"
+                    self.run.ends[ledger] = end
+
+    def teardown(self):
+        if hasattr(self, "run"):
+            self.run.settle()
+
+
+class Links(Faults):
+    """Two regions; the second pulls from the first, with filters that change, over a connection that loses messages."""
+
+    regions = ("there", "here")
+
+    @rule(filters=pick)
+    def want(self, filters):
+        self.run.link(self.nodes[1], self.nodes[0], self._of(FILTERS, filters))
+
+    @rule()
+    def manager_looks(self):
+        self.run.relink()
+
+    @rule(losses=st.lists(st.booleans(), min_size=1, max_size=8))
+    def move_links(self, losses):
+        pattern = iter(losses)
+        self.run.world.move_links(lambda: next(pattern, False))
+
+    @rule()
+    def move_links_well(self):
+        self.run.world.move_links()
+
+
+class Damage(Faults):
+    """Records that can no longer be read back."""
+
+    @rule(at=pick, which=pick)
+    def damage(self, at, which):
+        disk = self._of(self.nodes, at).disk
+        ledger, records = self._of(list(disk.ledgers.items()), which)
+        if records:
+            disk.damaged.add((ledger, self._of(records, which).number))
+
+
+steps = settings(
+    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+)
+TestFaults = Faults.TestCase
+TestFaults.settings = steps
+TestLinks = Links.TestCase
+TestLinks.settings = steps
+TestDamage = Damage.TestCase
+TestDamage.settings = steps

@@ -1,0 +1,15 @@
+"""Waiting for conditions, with a deadline and a word of what was waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from time import monotonic
+
+
+def until(holds: Callable[[], object], timeout_s: float, what: str, explain: Callable[[], object] = lambda: "") -> None:
+    """Return as soon as ``holds()`` is true; fail after ``timeout_s``."""
+    deadline, pause = monotonic() + timeout_s, Event()
+    while not holds():
+        assert monotonic() < deadline, f"not within {timeout_s:g} s: {what}. {explain()}"
+        pause.wait(0.1)
