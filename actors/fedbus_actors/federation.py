@@ -122,6 +122,7 @@ class Federation:
             return
         cpus = sum(r.instances.max * r.sizes[r.instances.size].cpus for r in self.options.regions.values())
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says
             num_cpus=max(os.cpu_count() or 1, math.ceil(cpus) + 1),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
@@ -145,7 +146,9 @@ class Federation:
 
     def _await_instances(self) -> None:
         """Every region has an instance that takes events, and its manager says so."""
-        waiting = {region: remote.find(remote.manager_name(self.options.name, region)) for region in self.options.regions}
+        waiting = {
+            region: remote.find(remote.manager_name(self.options.name, region)) for region in self.options.regions
+        }
         deadline_ns = self._real.monotonic_ns() + int(READY_S * 1e9)
         said: dict[str, Any] = {}
         while waiting:
@@ -162,6 +165,7 @@ class Federation:
     def _start_gateway(self) -> None:
         from fedbus_serve.deploy import deploy_gateway  # noqa: PLC0415 - imports Ray Serve
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its progress is not ours
         deploy_gateway(self.options)
 
     def _await_gateway(self) -> None:
@@ -188,12 +192,17 @@ class Federation:
                 self._stop_gateway()
             with contextlib.suppress(Exception):
                 self._stop_actors()
-            ray.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
         if self._run_directory is not None:
             self._run_directory.remove()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def abandon(self) -> None:
+        """Leave without stopping anything, where processes were killed already: only the run directory goes."""
+        if self._run_directory is not None:
+            self._run_directory.remove()
 
     def _stop_gateway(self) -> None:
         from ray import serve  # noqa: PLC0415 - heavy, and only here
@@ -203,11 +212,13 @@ class Federation:
         if self._run_directory is None:
             serve.delete(APPLICATION)
         else:
-            serve.shutdown()
+            serve.shutdown()  # type: ignore[no-untyped-call]
 
     def _stop_actors(self) -> None:
         prefix = f"{self.options.name}/"
-        names = [a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == remote.NAMESPACE]
+        names = [
+            a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == remote.NAMESPACE
+        ]
         ours = {name: remote.find(name) for name in names if name.startswith(prefix)}
         control = {name: handle for name, handle in ours.items() if handle is not None and name.endswith("/manager")}
         remote.ask({name: handle.stop.remote for name, handle in control.items()}, 10.0)

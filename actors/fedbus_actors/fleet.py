@@ -217,7 +217,9 @@ class Fleet:
         for name, directory in adopted.items():
             answer = remote.ask({0: partial(sibling.handle.adopt.remote, name, directory)}, STOP_S)[0]
             if isinstance(answer, Exception):
-                self._note("adoption_failed", f"{sibling.name} could not adopt the ledgers of {name}: {answer}; trying again")
+                self._note(
+                    "adoption_failed", f"{sibling.name} could not adopt the ledgers of {name}: {answer}; trying again"
+                )
                 return
         self._retire(member, "stopped", sibling.record.id)
         outcome = f"{sibling.name} serves its closed ledgers"

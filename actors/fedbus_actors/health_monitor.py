@@ -159,7 +159,8 @@ class HealthMonitor:
 
     def _hello(self, probe: _Probe) -> None:
         self._send(
-            probe, p.Hello(p.OLDEST_PROTOCOL_VERSION, p.PROTOCOL_VERSION, "probe", f"health-{self._region}", self._region)
+            probe,
+            p.Hello(p.OLDEST_PROTOCOL_VERSION, p.PROTOCOL_VERSION, "probe", f"health-{self._region}", self._region),
         )
 
     def _probe_all(self, nonce: int) -> None:

@@ -34,7 +34,13 @@ def launch(
         if "ray" in sys.modules:
             raise EnvironmentUnusableError("Ray is imported already: a local federation has to be started before that")
         run_directory = RunDirectory()
-        run_directory.prepare()
-    from fedbus_actors.federation import Federation  # noqa: PLC0415 - imports Ray, so only now
+    try:
+        if run_directory is not None:
+            run_directory.prepare()
+        from fedbus_actors.federation import Federation  # noqa: PLC0415 - imports Ray, so only now
 
-    return Federation(options, run_directory, clock, progress)
+        return Federation(options, run_directory, clock, progress)
+    except BaseException:
+        if run_directory is not None:
+            run_directory.remove()
+        raise

@@ -1,4 +1,4 @@
-"""Operators' changes to one region: what ``PUT``, ``DELETE`` and ``POST`` of the control API do at its manager.
+"""Operators' changes to one region: what ``PUT``, ``DELETE`` and ``POST`` of the control API do at its region.
 
 A change is a row in the store (so it survives the manager) or, for a restart, a word to the instance; what follows from
 it the control loop does. Called from the actor's own threads, beside the loop.
@@ -20,7 +20,7 @@ from fedbus.event import format_time_ns
 from fedbus_actors.fleet import Member
 
 if TYPE_CHECKING:
-    from fedbus_actors.federation_manager import FederationManager
+    from fedbus_actors.region import Region
 
 Answer = dict[str, Any]
 
@@ -28,16 +28,16 @@ Answer = dict[str, Any]
 class RegionChanges:
     """The changes one manager accepts; each answers what came of it, JSON-ready."""
 
-    def __init__(self, manager: FederationManager) -> None:
-        self._manager = manager
-        self._store = manager.store
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._store = region.store
         self._changes: dict[str, Callable[[str, Any], Answer]] = {
             "put_sla": self._put_sla,
-            "delete_sla": lambda name, _: self._store.slas.delete(name) or {},
+            "delete_sla": self._delete_sla,
             "put_trigger": self._put_trigger,
-            "delete_trigger": lambda name, _: self._store.triggers.delete(name) or {},
+            "delete_trigger": self._delete_trigger,
             "scale": self._scale,
-            "unscale": lambda _, __: self._store.overrides.delete(manager.region) or {},
+            "unscale": self._unscale,
             "drain": self._drain,
             "restart": self._restart,
         }
@@ -49,17 +49,25 @@ class RegionChanges:
         return self._changes[change](name, value)
 
     def _put_sla(self, _: str, sla: Sla) -> Answer:
-        self._store.slas.put(sla.filter, sla, self._manager.clock.now_ns())
+        self._store.slas.put(sla.filter, sla, self._region.clock.now_ns())
+        return {}
+
+    def _delete_sla(self, name: str, _: Any) -> Answer:
+        self._store.slas.delete(name)
         return {}
 
     def _put_trigger(self, _: str, trigger: Trigger) -> Answer:
-        self._store.triggers.put(trigger.id, trigger, self._manager.clock.now_ns())
+        self._store.triggers.put(trigger.id, trigger, self._region.clock.now_ns())
+        return {}
+
+    def _delete_trigger(self, name: str, _: Any) -> Answer:
+        self._store.triggers.delete(name)
         return {}
 
     def _scale(self, _: str, wanted: dict[str, Any]) -> Answer:
         """``wanted``: instances, size (or None), expires_in_s, in seconds of the control plane's clock."""
-        region, now_ns = self._manager.region, self._manager.clock.now_ns()
-        options = self._manager.options.regions[region]
+        region, now_ns = self._region.name, self._region.clock.now_ns()
+        options = self._region.options.regions[region]
         size, instances = wanted["size"], wanted["instances"]
         if size is not None and size not in options.sizes:
             raise NotFoundError(f"region {region} has no size {size!r}; it has {', '.join(options.sizes)}")
@@ -72,14 +80,19 @@ class RegionChanges:
         self._store.overrides.put(region, override, now_ns)
         return {"region": region, "instances": instances, "size": size, "expires": format_time_ns(override.expires_ns)}
 
+    def _unscale(self, _: str, __: Any) -> Answer:
+        region = self._region.name
+        self._store.overrides.delete(region)
+        return {"region": region}
+
     def _drain(self, name: str, _: Any) -> Answer:
-        member, region, now_ns = self._member(name), self._manager.region, self._manager.clock.now_ns()
+        member, region, now_ns = self._member(name), self._region.name, self._region.clock.now_ns()
         leaving = [d for d in self._store.directives.unfinished(region) if d.action == "drain" and d.instance == name]
         if leaving:
             return {"directive": leaving[0].id, "instance": member.name}
         if member.record.state != "serving":
             raise ConflictError(f"instance {member.name} is {member.state}: only one that serves can be drained")
-        others = [m for m in list(self._manager.fleet.members.values()) if m is not member and m.state in IN_SERVICE]
+        others = [m for m in list(self._region.fleet.members.values()) if m is not member and m.state in IN_SERVICE]
         if not others:
             raise ConflictError(
                 f"instance {member.name} is the only one of its region that takes events: give the region another "
@@ -108,9 +121,9 @@ class RegionChanges:
         return {"instance": member.name, "ledger": member.report.status.ledger}
 
     def _member(self, name: str) -> Member:
-        members = self._manager.fleet.members
+        members = self._region.fleet.members
         member = members.get(name)
         if member is None:
             known = ", ".join(sorted(members)) or "none"
-            raise NotFoundError(f"region {self._manager.region} has no instance {name!r}; it has {known}")
+            raise NotFoundError(f"region {self._region.name} has no instance {name!r}; it has {known}")
         return member

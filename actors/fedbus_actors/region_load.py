@@ -69,7 +69,9 @@ class RegionLoad:
         if before is not None and before.epoch == epoch and now_ns > before.time_ns:
             passed_s = (now_ns - before.time_ns) / 1e9
             self.rates[instance] = (events - before.events) / passed_s, (reading.bytes - before.bytes) / passed_s
-        known_in, known_out = (self.published.get(instance, 0), self._delivered.get(instance, 0)) if continued else (0, 0)
+        known_in, known_out = (
+            (self.published.get(instance, 0), self._delivered.get(instance, 0)) if continued else (0, 0)
+        )
         self.published_total += counters["events_in"] - known_in
         self.delivered_total += counters["events_out"] - known_out
         self.published[instance], self._delivered[instance] = counters["events_in"], counters["events_out"]

@@ -22,7 +22,7 @@ from fedbus.routing.table import RoutingTable
 from fedbus_actors.fleet import Member
 
 if TYPE_CHECKING:
-    from fedbus_actors.federation_manager import FederationManager
+    from fedbus_actors.region import Region
 
 MOST_POINTS = 700
 _DIRECTIVE_STATES = {"ordered": "planned", "superseded": "expired"}
@@ -31,14 +31,14 @@ _DIRECTIVE_STATES = {"ordered": "planned", "superseded": "expired"}
 class RegionReport:
     """The resources of one manager; read while its loop goes on, so it looks at copies."""
 
-    def __init__(self, manager: FederationManager) -> None:
-        self._manager = manager
+    def __init__(self, region: Region) -> None:
+        self._region = region
         self._resources: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "regions": self._regions,
             "instances": self._instances,
             "forecasts": self._forecasts,
-            "directives": lambda: [directive_view(d) for d in manager.store.directives.recent(manager.region, 100)],
-            "routing": lambda: [routing_view(manager.table)] if manager.table is not None else [],
+            "directives": lambda: [directive_view(d) for d in region.store.directives.recent(region.name, 100)],
+            "routing": lambda: [routing_view(region.table)] if region.table is not None else [],
             "slas": self._slas,
             "triggers": self._triggers,
             "topics": self._topics,
@@ -53,49 +53,51 @@ class RegionReport:
         return self._resources[resource]()
 
     def _regions(self) -> list[dict[str, Any]]:
-        manager, members = self._manager, list(self._manager.fleet.members.values())
+        region, members = self._region, list(self._region.fleet.members.values())
         states = [member.state for member in members]
         serving = states.count("healthy") + states.count("degraded")
-        observed, forecast = manager.load.observed(), manager.forecasts.forecast
+        observed, forecast = region.load.observed(), region.forecasts.forecast
         return [
             region_view(
-                manager.options.name, manager.region, manager.options.regions[manager.region],
+                region.options.name, region.name, region.options.regions[region.name],
                 state="unreachable" if not serving else "healthy" if states.count("healthy") == serving else "degraded",
                 instances=serving,
-                load_eps=round(sum(rate[0] for rate in list(manager.load.rates.values())), 2),
+                load_eps=round(sum(rate[0] for rate in list(region.load.rates.values())), 2),
                 observed_eps=round(observed.eps, 2) if observed else None,
                 forecast_eps=round(max(forecast.point_eps), 2) if forecast else None,
-                capacity_eps=manager.capacity_eps,
-                required_eps=manager.required_eps,
-                published_total=manager.load.published_total,
-                delivered_total=manager.load.delivered_total,
+                capacity_eps=region.capacity_eps,
+                required_eps=region.required_eps,
+                published_total=region.load.published_total,
+                delivered_total=region.load.delivered_total,
                 links=self._links(),
-                explanation=manager.explanation,
-                as_of=format_time_ns(manager.clock.now_ns()),
+                explanation=region.explanation,
+                as_of=format_time_ns(region.clock.now_ns()),
             )
         ]  # fmt: skip
 
     def _links(self) -> list[dict[str, Any]]:
-        pulled = {LedgerId.parse(link.ledger).region for links in list(self._manager.links.links.values()) for link in links}
+        pulled = {
+            LedgerId.parse(link.ledger).region for links in list(self._region.links.links.values()) for link in links
+        }
         return [{"source": region, "state": "up"} for region in sorted(pulled)]
 
     def _instances(self) -> list[dict[str, Any]]:
-        load = self._manager.load
-        sizes = {size.name: size for size in self._manager.options.regions[self._manager.region].capacities()}
+        load = self._region.load
+        sizes = {size.name: size for size in self._region.options.regions[self._region.name].capacities()}
         return [
             instance_view(
                 member, load.rates.get(name, (0.0, 0.0))[0], sizes.get(member.record.size), load.published.get(name, 0)
             )
-            for name, member in list(self._manager.fleet.members.items())
+            for name, member in list(self._region.fleet.members.items())
         ]
 
     def _forecasts(self) -> list[dict[str, Any]]:
-        manager = self._manager
-        now_ns = manager.clock.now_ns()
-        quantile = required_quantile(each.body for each in manager.store.slas.all())
-        history = list(manager.load.history.samples())[-24 * 3600 // manager.load.slot_s :]
-        forecast, capacity = manager.forecasts.forecast, list(manager.capacity_history)
-        return [forecast_view(manager.region, now_ns, manager.load.slot_s, history, forecast, quantile, capacity)]
+        region = self._region
+        now_ns = region.clock.now_ns()
+        quantile = required_quantile(each.body for each in region.store.slas.all())
+        history = list(region.load.history.samples())[-24 * 3600 // region.load.slot_s :]
+        forecast, capacity = region.forecasts.forecast, list(region.capacity_history)
+        return [forecast_view(region.name, now_ns, region.load.slot_s, history, forecast, quantile, capacity)]
 
     def _slas(self) -> list[dict[str, Any]]:
         return [
@@ -103,7 +105,7 @@ class RegionReport:
                 "filter": sla.filter, "max_latency_ms": sla.max_latency_ms, "availability": sla.availability,
                 "quantile": required_quantile([sla]),
             }
-            for sla in (each.body for each in self._manager.store.slas.all())
+            for sla in (each.body for each in self._region.store.slas.all())
         ]  # fmt: skip
 
     def _triggers(self) -> list[dict[str, Any]]:
@@ -113,21 +115,21 @@ class RegionReport:
                 "ends": format_time_ns(each.end_ns), "effect": each.expected_factor,
                 "extra_eps": each.expected_extra_eps, "note": each.name,
             }
-            for each in (document.body for document in self._manager.store.triggers.all())
+            for each in (document.body for document in self._region.store.triggers.all())
         ]  # fmt: skip
 
     def _topics(self) -> list[dict[str, Any]]:
         return [
             {"topic": each.filter, "retention_ms": each.retention_ms, "schema_subject": each.schema_subject}
-            for each in self._manager.options.topics.policies
+            for each in self._region.options.topics.policies
         ]
 
     def _subscriptions(self) -> list[dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
-        for member in list(self._manager.fleet.members.values()):
+        for member in list(self._region.fleet.members.values()):
             for group in member.report.status.groups if member.report is not None else ():
                 view = found.setdefault(group.name, {
-                    "group": group.name, "filters": group.filters, "region": self._manager.region,
+                    "group": group.name, "filters": group.filters, "region": self._region.name,
                     "members": 0, "backlog_events": 0, "in_flight_events": 0, "redelivered_events": 0,
                 })  # fmt: skip
                 view["members"] = max(view["members"], len(group.members))
@@ -137,9 +139,10 @@ class RegionReport:
         return [found[name] for name in sorted(found)]
 
     def _decisions(self) -> list[dict[str, Any]]:
-        entries = self._manager.store.status_log.recent(100, region=self._manager.region)
+        entries = self._region.store.status_log.recent(100, region=self._region.name)
         return [
-            {"time": format_time_ns(e.time_ns), "region": e.region, "kind": e.kind, "message": e.message} for e in entries
+            {"time": format_time_ns(e.time_ns), "region": e.region, "kind": e.kind, "message": e.message}
+            for e in entries
         ]
 
 
@@ -162,7 +165,7 @@ def instance_view(member: Member, load_eps: float, size: InstanceSize | None, pu
         "cpu_share": round(report.usage.cpu_share, 3) if report else None,
         "memory_bytes": report.usage.memory_bytes if report else None,
         "round_trip_ms": member.vital.round_trip_ms,
-        "backlog_events": member.backlog,
+        "backlog_events": sum(group.backlog for group in report.status.groups) if report else None,
         "groups": [group.name for group in report.status.groups] if report else [],
         "ledgers": report.status.ledgers if report else {},
         "pid": report.pid if report else None,

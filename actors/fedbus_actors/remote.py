@@ -61,9 +61,7 @@ def _instance_class() -> Any:
     return Instance
 
 
-def start_instance(
-    federation: str, config: InstanceConfig, *, node: str, cpus: float, memory_bytes: int
-) -> Any:
+def start_instance(federation: str, config: InstanceConfig, *, node: str, cpus: float, memory_bytes: int) -> Any:
     """Start (or find) the actor of an instance on its node; does not wait for it."""
     return (
         ray.remote(_instance_class())

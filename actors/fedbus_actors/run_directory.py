@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 
-
 PREFIX = "fedbus-"
 OWNER_FILE = "owner.pid"
 
@@ -45,22 +44,28 @@ class RunDirectory:
         shutil.rmtree(self.path, ignore_errors=True)
 
 
-def sweep(root: Path) -> list[Path]:
-    """Remove run directories whose owner is dead, and end the processes that were started from them."""
-    stale: list[Path] = []
+def stale(root: Path) -> list[Path]:
+    """Our run directories whose owner is dead."""
+    found: list[Path] = []
     for owner_file in root.glob(f"{PREFIX}*/{OWNER_FILE}"):
         with contextlib.suppress(OSError, ValueError):
             if owner_file.stat().st_uid == os.getuid() and not psutil.pid_exists(int(owner_file.read_text())):
-                stale.append(owner_file.parent)
-    for process in psutil.process_iter(["cmdline"]) if stale else ():
+                found.append(owner_file.parent)
+    return found
+
+
+def sweep(root: Path) -> list[Path]:
+    """Remove run directories whose owner is dead, and end the processes that were started from them."""
+    directories = stale(root)
+    for process in psutil.process_iter(["cmdline"]) if directories else ():
         arguments = process.info["cmdline"] or []
-        if any(f"{directory}/" in argument for directory in stale for argument in arguments):
+        if any(f"{directory}/" in argument for directory in directories for argument in arguments):
             with contextlib.suppress(psutil.Error):
                 process.kill()
                 process.wait(5)
-    for directory in stale:
+    for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
-    return stale
+    return directories
 
 
 def head_environment(run_directory: Path) -> dict[str, str]:
@@ -74,6 +79,7 @@ def head_environment(run_directory: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),

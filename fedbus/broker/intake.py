@@ -25,7 +25,7 @@ from fedbus.routing.table import RoutingTable
 from fedbus.topic import RESERVED_PREFIX
 
 RETRY_MS = 50
-HOLD_NS = 500_000_000
+HOLD_NS = 2_000_000_000
 
 
 class Intake:

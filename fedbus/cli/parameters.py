@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import click
 
 from fedbus.errors import FedbusError
+from fedbus.quantity import parse_duration_ms
 from fedbus.topic import check_filter, check_topic
 
 
@@ -55,6 +57,36 @@ class Start(_Checked):
         from fedbus.client.start import parse_start
 
         return parse_start(value)
+
+
+class Duration(click.ParamType[Any]):
+    """``250ms``, ``30m``, ``1.5h``."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Milliseconds."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration_ms(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Moment(click.ParamType[Any]):
+    """A time with its zone, RFC 3339."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The same text, once it is known to be one."""
+        try:
+            if datetime.fromisoformat(value).tzinfo is not None:
+                return value
+        except ValueError:
+            pass
+        self.fail(f"{value!r} is no time with its zone, such as 2026-11-27T08:00:00Z", param, ctx)
 
 
 class Attribute(click.ParamType[Any]):

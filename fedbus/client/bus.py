@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +18,16 @@ from fedbus.client.bootstrap import Bootstrap, Source, from_urls
 from fedbus.client.network import Network
 from fedbus.client.producer import Producer
 from fedbus.client.receipt import Outcome, Receipt
+from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.start import StartLike
 from fedbus.client.subscriber import Subscription, subscription_spec
 from fedbus.clock import Clock, SystemClock
-from fedbus.errors import ClosedError, ConfigurationError
+from fedbus.errors import ClosedError, ConfigurationError, FedbusError
 from fedbus.event import Event
 from fedbus.routing.router import Router
 from fedbus.routing.table import RoutingTable
+
+SCHEMA_REFRESH_S = 10.0
 
 
 class Bus:
@@ -39,6 +43,7 @@ class Bus:
         source: str | None = None,
         publish_timeout_ms: int = producing.TIMEOUT_MS,
         clock: Clock | None = None,
+        check_schemas: bool = True,
     ) -> None:
         self.source = source or hello.name
         self.publish_timeout_ms = publish_timeout_ms
@@ -48,6 +53,9 @@ class Bus:
         self._numbers = 0
         self._network: Network | None = None
         self._singles: Producer | None = None
+        self._guard = SchemaGuard()
+        self._refreshing: asyncio.Task[None] | None = None
+        self._check_schemas = check_schemas
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -63,9 +71,22 @@ class Bus:
         self.bootstrap = await self._find()
         self._network = Network(self.bootstrap, self._find, self._hello, self._clock)
         self._singles = self.producer(linger_ms=0)
+        if self._check_schemas and self.bootstrap.schemas:
+            self._guard.replace(self.bootstrap.schemas)
+            self._refreshing = asyncio.create_task(self._refresh_schemas(), name="refresh schemas")
+
+    async def _refresh_schemas(self) -> None:
+        """Schemas are registered while clients run; what is known stays in force while the gateway is away."""
+        while True:
+            await asyncio.sleep(SCHEMA_REFRESH_S)
+            with contextlib.suppress(FedbusError):
+                self._guard.replace((await self._find()).schemas)
 
     async def close(self) -> None:
         """End subscriptions, fail what is unanswered, say goodbye. Flush producers before."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            self._refreshing = None
         if self._network is not None:
             await asyncio.gather(*(subscription.close() for subscription in list(self._network.subscriptions)))
             self._network.close(ClosedError("the bus was closed before the event was acknowledged"))
@@ -106,7 +127,7 @@ class Bus:
     ) -> Producer:
         """A batching producer; a batch leaves when it is full, or ``linger_ms`` after its first event."""
         return Producer(
-            self.network.outbox, self.source, self.bootstrap.limits, self._clock, linger_ms=linger_ms,
+            self.network.outbox, self.source, self.bootstrap.limits, self._clock, self._guard, linger_ms=linger_ms,
             batch_events=batch_events, batch_bytes=batch_bytes, timeout_ms=self.publish_timeout_ms,
         )  # fmt: skip
 

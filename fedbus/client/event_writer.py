@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from fedbus.client.schema_guard import SchemaGuard
 from fedbus.clock import Clock
 from fedbus.errors import ClosedError, InvalidEventError, TooLargeError
 from fedbus.event import PARTITION_KEY, check_attributes, check_time, encode_data
@@ -28,16 +29,29 @@ _to_json = msgspec.json.Encoder().encode
 class EventWriter:
     """Numbers events (the default id is producer and number), stamps and encodes them."""
 
-    __slots__ = ("_closed", "_limits", "_now_ns", "_number", "_prefix", "_short_key", "_source", "_topics")
+    __slots__ = (
+        "_closed",
+        "_guard",
+        "_guard_version",
+        "_limits",
+        "_now_ns",
+        "_number",
+        "_prefix",
+        "_short_key",
+        "_source",
+        "_topics",
+    )
 
-    def __init__(self, producer: str, source: str, limits: Limits, clock: Clock) -> None:
+    def __init__(self, producer: str, source: str, limits: Limits, clock: Clock, guard: SchemaGuard) -> None:
         self._prefix = f"{producer}-"
         self._source = source
         self._limits = limits
         self._now_ns = clock.now_ns
         self._number = 0
         self._short_key = limits.key_bytes // UTF8_BYTES
-        self._topics: set[str] = set()  # found to be well-formed
+        self._guard = guard
+        self._guard_version = guard.version
+        self._topics: set[str] = set()  # found to be well-formed, and free of schemas
         self._closed = False
 
     def close(self) -> None:
@@ -75,11 +89,12 @@ class EventWriter:
             payload, natural = encode_data(data)
         if (
             topic not in self._topics
+            or self._guard_version != self._guard.version
             or attributes is not None
             or (payload is not None and len(payload) > self._limits.event_bytes)
             or (key is not None and len(key) > self._short_key)
         ):
-            self.check(topic, payload, key, attributes)
+            self.check(topic, content_type or natural, payload, key, attributes)
         self._number = number = self._number + 1
         return _encode(
             (
@@ -95,17 +110,28 @@ class EventWriter:
         )
 
     def check(
-        self, topic: str, payload: bytes | None, key: str | None, attributes: Mapping[str, str | int | bool] | None
+        self,
+        topic: str,
+        content_type: str | None,
+        payload: bytes | None,
+        key: str | None,
+        attributes: Mapping[str, str | int | bool] | None,
     ) -> None:
-        """Raise what is wrong with an event: topic, sizes, attributes."""
+        """Raise what is wrong with an event: topic, sizes, attributes, schema."""
         if self._closed:
             raise ClosedError("this producer was closed; open another one with bus.producer()")
         limits = self._limits
+        if self._guard_version != self._guard.version:
+            self._guard_version = self._guard.version
+            self._topics.clear()
         if topic not in self._topics:
             check_topic(topic)
             if len(self._topics) >= KNOWN_TOPICS:
                 self._topics.clear()
-            self._topics.add(topic)
+            if self._guard.concerns(topic):
+                self._guard.check(topic, content_type, payload)
+            else:
+                self._topics.add(topic)
         if payload is not None and len(payload) > limits.event_bytes:
             raise TooLargeError(
                 f"{topic}: data of {len(payload)} bytes is beyond the limit of {limits.event_bytes} (event_bytes); "

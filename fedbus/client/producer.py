@@ -15,6 +15,7 @@ from zlib import crc32
 
 from fedbus.batch import BatchBuilder
 from fedbus.client.event_writer import EventWriter
+from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.outbox import Outbox
 from fedbus.client.parcel import Parcel
 from fedbus.client.receipt import Claim, Outcome, Receipt, Ticket
@@ -53,6 +54,7 @@ class Producer:
         source: str,
         limits: Limits,
         clock: Clock,
+        guard: SchemaGuard,
         *,
         linger_ms: float = LINGER_MS,
         batch_events: int = BATCH_EVENTS,
@@ -67,7 +69,7 @@ class Producer:
         self._batch_bytes = max(1, min(batch_bytes, limits.batch_bytes // 2))
         self._timeout_ns = timeout_ms * 1_000_000
         self._window = Window(limits)
-        self._writer = EventWriter(self._window.name, source, limits, clock)
+        self._writer = EventWriter(self._window.name, source, limits, clock, guard)
         self._generation = -1
         self._slots: list[Filling | None] = []  # by key slot; the last is for events without a key
         self._fillings: dict[str | None, Filling] = {}
@@ -150,7 +152,7 @@ class Producer:
             if not self._window.has_room:
                 await self._window.room()
             try:
-                self._writer.check(topic, event.payload, event.key, event.attributes)
+                self._writer.check(topic, event.datacontenttype, event.payload, event.key, event.attributes)
                 full = self._add(topic, event.key, event.encode(), (ticket, place, event.id))
             except FedbusError as error:
                 ticket.settle(place, error)

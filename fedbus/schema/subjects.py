@@ -60,6 +60,11 @@ class SubjectSchemas:
             for subject, value in newest.items()
         }
 
+    @property
+    def newest(self) -> Mapping[str, SubjectVersion]:
+        """What was pushed last: subject → its newest schema."""
+        return self._newest
+
     def schema_for(self, topic: str) -> SubjectVersion | None:
         """What the topic's data has to fit, ``None`` if anything goes.
 

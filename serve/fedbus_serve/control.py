@@ -1,6 +1,6 @@
-"""The control API: ``/v1/bootstrap`` and the read-only resources of the control plane, and their OpenAPI description.
+"""The control API: ``/v1/bootstrap`` and the resources of the control plane, and their OpenAPI description.
 
-Each resource answers ``{"items": […], "next": …, "stale": …, "stale_regions": […], "as_of": …}``. Items are the views
+What can be written is in ``control_changes.py``. Each resource answers ``{"items": […], "next": …, "stale": …, "stale_regions": […], "as_of": …}``. Items are the views
 of :mod:`fedbus_serve.views`; ``stale`` says that a region's manager is away and its items are the last ones heard.
 """
 
@@ -25,6 +25,7 @@ from fedbus.event import format_time_ns
 from fedbus_serve import views
 from fedbus_serve.answer import Answer
 from fedbus_serve.control_cache import ControlCache, Network, Reading, Resource
+from fedbus_serve.control_changes import add_changes
 from fedbus_serve.openapi import DATA_PATHS
 from fedbus_serve.problems import MethodNotAllowedError, problem, unexpected
 
@@ -61,7 +62,7 @@ KINDS = (
     _Kind("slas", views.SlaView, "filter", per_region=False),
     _Kind("triggers", views.TriggerView, "id", per_region=False),
     _Kind("topics", views.TopicView, "topic", per_region=False),
-    _Kind("subscriptions", views.SubscriptionView, "group", per_region=False),
+    _Kind("subscriptions", views.SubscriptionView, "group"),
 )
 
 
@@ -90,6 +91,7 @@ def control_app(cache: ControlCache) -> FastAPI:
             f"/v1/{kind.name}", _reader(cache, kind), methods=["GET"],
             response_model=Page[kind.view], summary=f"The {kind.name} of the federation",  # type: ignore[name-defined]
         )  # fmt: skip
+    add_changes(app, cache)
     _describe_data_paths(app)
     return app
 

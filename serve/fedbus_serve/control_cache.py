@@ -47,6 +47,10 @@ class ControlSource(Protocol):
         """
         ...
 
+    async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
+        """An operator's change at one region's manager; its answer. Raises :class:`FedbusError` if it refuses."""
+        ...
+
 
 class Reading(NamedTuple):
     """An answer, when it was got (the gateway's wall time), and whether newer ones fail to come."""
@@ -92,6 +96,21 @@ class ControlCache:
     async def read(self, resource: Resource, region: str) -> Reading:
         """A region's part of a resource; raises :class:`UnavailableError` if it was never heard."""
         return await self._read((resource, region), lambda: self._source.read(resource, region))
+
+    async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
+        """Change something in a region; what is read of it afterwards is asked for anew."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._source.change(region, change, name, value)
+        except TimeoutError:
+            raise UnavailableError(
+                f"region {region}: no answer within {TIMEOUT_S:g} s; the change may have been made: look, then repeat it",
+                retry_after_ms=1000,
+            ) from None
+        finally:
+            for (_, of_region), entry in self._entries.items():
+                if of_region == region:
+                    entry.asked_ns = -(10**18)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Event
 from typing import Any, cast
@@ -14,6 +14,7 @@ from ray import serve
 from fedbus.client.bootstrap import Bootstrap, bootstrap_from
 from fedbus.errors import FedbusError, UnavailableError
 from fedbus.options.federation import FederationOptions
+from fedbus.options.topics import specificity
 from fedbus.schema.registry import Registry
 from fedbus.schema.rows import Change, Snapshot
 from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas
@@ -33,9 +34,10 @@ log = logging.getLogger(__name__)
 class ManagedFederation:
     """The control plane through the managers' actors (implements ``control_cache.ControlSource``)."""
 
-    def __init__(self, federation: str, regions: Sequence[str]) -> None:
+    def __init__(self, federation: str, regions: Sequence[str], schemas: Callable[[], dict[str, Any]]) -> None:
         self._federation = federation
         self._regions = tuple(regions)
+        self._schemas = schemas
 
     def regions(self) -> Sequence[str]:
         """In the order of the federation file; the first is the gateway's home."""
@@ -46,7 +48,7 @@ class ManagedFederation:
         failure: FedbusError = UnavailableError("no manager answers", retry_after_ms=1000)
         for region in self._regions:
             try:
-                return bootstrap_from(await self._ask(region, "bootstrap"))
+                return bootstrap_from(await self._ask(region, "bootstrap") | {"schemas": self._schemas()})
             except FedbusError as error:
                 failure = error
         raise failure
@@ -55,9 +57,9 @@ class ManagedFederation:
         """One region's part of a resource."""
         return cast("Sequence[Any]", await self._ask(region, "read", resource))
 
-    async def change(self, region: str, change: str, name: str, value: Any = None) -> None:
+    async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """An operator's change, at one region's manager."""
-        await self._ask(region, "change", change, name, value)
+        return cast("dict[str, Any]", await self._ask(region, "change", change, name, value))
 
     async def _ask(self, region: str, method: str, *arguments: Any) -> Any:
         handle = remote.find(remote.manager_name(self._federation, region))
@@ -113,7 +115,6 @@ def deploy_gateway(options: FederationOptions) -> None:
 def _make(options: FederationOptions) -> Gateway:
     """One replica's gateway."""
     regions = list(options.regions)
-    control = ManagedFederation(options.name, regions)
     registry = Registry(ManagedSchemaStore(options.name, regions[0]))
 
     def policy_of(topic: str) -> SubjectPolicy:
@@ -122,8 +123,18 @@ def _make(options: FederationOptions) -> Gateway:
 
     schemas = SubjectSchemas(policy_of)
     spawn("schema-watch", partial(_follow, Registry(ManagedSchemaStore(options.name, regions[0])), schemas))
+    control = ManagedFederation(options.name, regions, partial(_pushed, options, schemas))
     app = registry_app(registry, on_change=schemas.replace)
     return Gateway(control, new_id=event_ids(), registry=app, check_schema=schemas.check, limits=options.limits)
+
+
+def _pushed(options: FederationOptions, schemas: SubjectSchemas) -> dict[str, Any]:
+    """Schemas and policies for clients (``fedbus.client.schema_guard.PushedSchemas``)."""
+    ordered = sorted(options.topics.policies, key=lambda policy: specificity(policy.filter), reverse=True)
+    return {
+        "newest": {subject: (v.version, v.id, v.text) for subject, v in schemas.newest.items()},
+        "policies": [(policy.filter, policy.schema_subject, policy.validation) for policy in ordered],
+    }
 
 
 def _follow(registry: Registry, schemas: SubjectSchemas) -> None:

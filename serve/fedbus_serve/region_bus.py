@@ -61,7 +61,7 @@ def region_connector(control: ControlCache) -> Connect:
     async def connect(region: str) -> RegionBus:
         name = f"gateway/{platform.node()}/{os.getpid()}"
         hello = Hello(OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, "gateway", name, region, True)
-        bus = Bus(find, hello, source="/fedbus/gateway", publish_timeout_ms=PUBLISH_TIMEOUT_MS)
+        bus = Bus(find, hello, source="/fedbus/gateway", publish_timeout_ms=PUBLISH_TIMEOUT_MS, check_schemas=False)
         await bus.open()
         return RegionBus(bus)
 

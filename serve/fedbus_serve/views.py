@@ -44,6 +44,7 @@ class RegionView(View):
     state: str = Field("healthy", description="healthy | degraded | unreachable, over all its instances.")
     instances: int = Field(0, description="Instances that take events.")
     load_eps: float = 0.0
+    observed_eps: float | None = Field(None, description="The load as the plan sees it: a peak of the last slots.")
     forecast_eps: float | None = Field(None, description="Highest predicted mean within the horizon.")
     capacity_eps: float = 0.0
     required_eps: float | None = Field(None, description="Capacity that forecast and SLA ask for.")
@@ -68,13 +69,14 @@ class InstanceView(View):
     published_total: int = 0
     since: AwareDatetime = Field(description="In this state since.")
     detail: str = Field("", description="Why it is in this state, for people.")
-    node: str = Field("", description="The host it is pinned to.")
-    pid: int | None = Field(None, description="Its process there.")
-    cpu_share: float | None = Field(None, description="Of one core; may exceed 1.")
+    node: str = ""
+    cpu_share: float | None = Field(None, description="Share of one core since the last report.")
     memory_bytes: int | None = None
-    round_trip_ms: float | None = Field(None, description="Of the health monitor's probes, smoothed.")
+    round_trip_ms: float | None = Field(None, description="Smoothed, of the health monitor's probes.")
+    backlog_events: int | None = Field(None, description="Events its groups have not settled, at most.")
+    ledgers: dict[str, int] = Field(default_factory=dict, description="Ledgers it serves, with their confirmed ends.")
+    pid: int | None = None
     groups: list[str] = Field(default_factory=list)
-    ledgers: dict[str, int] = Field(default_factory=dict, description="Ledgers it serves, with their ends.")
 
 
 class ForecastView(View):
@@ -147,14 +149,14 @@ class TriggerView(View):
     starts: AwareDatetime
     ends: AwareDatetime
     effect: float = Field(description="Factor on the expected load.")
-    extra_eps: float = Field(0.0, description="Events per second on top of that.")
+    extra_eps: float = Field(0.0, description="Events per second on top.")
     note: str = ""
 
 
 class TopicView(View):
-    """A topic and its policy."""
+    """A policy for the topics of a filter."""
 
-    topic: str
+    topic: str = Field(description="The filter it is about.")
     retention_ms: int | None = None
     durability: str = "region"
     regions: list[str] = Field(default_factory=list, description="Empty: all.")

@@ -2,13 +2,13 @@
 
 from random import Random
 
-from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, Links
+from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, Links, Mutual
 
-KINDS = {"faults": Faults, "links": Links, "damage": Damage}
+KINDS = {"faults": Faults, "links": Links, "mutual": Mutual, "damage": Damage}
 WEIGHTS = {
     "publish": 30, "hear": 20, "consume": 25, "commit": 25, "read": 15, "wait": 15, "subscribe": 4, "send_again": 4,
     "come_back": 4, "restart": 8, "leave": 2, "crash": 2, "reroute": 1, "fill_disk": 2, "break_disk": 0.3,
-    "damage": 0.5, "want": 1, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
+    "damage": 0.5, "want": 1, "want_back": 1, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
 }  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def _arguments(name: str, random: Random) -> dict[str, object]:
             return {"at": at, "full": random.random() < 0.4}
         case "damage":
             return {"at": at, "which": random.randrange(1000)}
-        case "want":
+        case "want" | "want_back":
             return {"filters": at}
         case "move_links":
             return {"losses": [random.random() < 0.15 for _ in range(12)]}

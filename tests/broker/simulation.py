@@ -176,8 +176,7 @@ class Node:
         message = p.decode_from_instance([p.encode(message), *frames])
         if not self.world.to_session(self, session, message, frames):
             self.world.unroutable.append((self, self.starts, session))
-        else:
-            self.observe(session, message, frames)
+        self.observe(session, message, frames)
 
 
 class World:

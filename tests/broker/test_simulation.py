@@ -87,6 +87,8 @@ class Faults(RuleBasedStateMachine):
 
     @rule(milliseconds=st.sampled_from([20, 20, 200, 500, 11_000]))
     def wait(self, milliseconds):
+        for producer in self.run.producers:  # an answer is heard before the hold on what came behind it ends
+            producer.hear()
         self.run.world.tick(milliseconds)
 
     @rule(at=pick, survivors=st.integers(0, 4))
@@ -148,6 +150,14 @@ class Links(Faults):
         self.run.world.move_links()
 
 
+class Mutual(Links):
+    """Two regions that pull from each other."""
+
+    @rule(filters=pick)
+    def want_back(self, filters):
+        self.run.link(self.nodes[0], self.nodes[1], self._of(FILTERS, filters))
+
+
 class Damage(Faults):
     """Records that can no longer be read back."""
 
@@ -166,5 +176,7 @@ TestFaults = Faults.TestCase
 TestFaults.settings = steps
 TestLinks = Links.TestCase
 TestLinks.settings = steps
+TestMutual = Mutual.TestCase
+TestMutual.settings = steps
 TestDamage = Damage.TestCase
 TestDamage.settings = steps

@@ -153,6 +153,8 @@ class FakeControl:
     def __init__(self) -> None:
         self.away: set[str] = set()
         self.reads = 0
+        self.changes: list[tuple[object, ...]] = []
+        self.refuse: Callable[[str, str, str], FedbusError | None] = lambda region, change, name: None
 
     def regions(self) -> Sequence[str]:
         return REGIONS
@@ -166,6 +168,13 @@ class FakeControl:
     async def read(self, resource: str, region: str) -> list[dict[str, object]]:
         self._answer(region)
         return view_of(region)[resource]
+
+    async def change(self, region: str, change: str, name: str, value: object = None) -> dict[str, object]:
+        self._answer(region)
+        if error := self.refuse(region, change, name):
+            raise error
+        self.changes.append((region, change, name, value))
+        return {"instance": f"{region}/{name}", "region": region}
 
     def _answer(self, region: str) -> None:
         self.reads += 1

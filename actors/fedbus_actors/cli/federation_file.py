@@ -1,0 +1,32 @@
+"""Which federation a cluster command means: its file, the environment (read once, here), and what options override."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fedbus.options import FederationOptions, load_federation
+
+
+def federation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options ``-c`` and ``--data``."""
+    command = click.option(
+        "--data", type=click.Path(path_type=Path), help="Data directory [default: fedbus in the XDG data folder]."
+    )(command)
+    return click.option(
+        "-c", "--config", type=click.Path(path_type=Path), help="A federation file [default: a built-in local one]."
+    )(command)
+
+
+def read_federation(config: Path | None, data: Path | None, port: int | None = None) -> FederationOptions:
+    """The options tree: options of the command win over the environment, the environment over the file."""
+    environ = dict(os.environ)
+    if data is not None:
+        environ["FEDBUS_DATA__DIRECTORY"] = str(data.expanduser().absolute())
+    if port is not None:
+        environ["FEDBUS_GATEWAY__PORT"] = str(port)
+    return load_federation(config, environ)

@@ -1,0 +1,207 @@
+"""``fedbus up``: starts a federation on this machine and serves until SIGINT or SIGTERM; ``--detach`` in the background.
+
+Detached, it is the same program in a session of its own, with its output in ``up.log`` in the data directory; it
+tells its parent through a pipe how far it is, so that the parent needs to watch neither files nor ports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+import click
+import psutil
+from rich.console import Console
+
+from fedbus.errors import EnvironmentUnusableError
+from fedbus.options import FederationOptions
+from fedbus.storage.data_directory import DataDirectory
+from fedbus_actors.cli.federation_file import federation_options, read_federation
+from fedbus_actors.launch import launch
+
+if TYPE_CHECKING:
+    from fedbus_actors.federation import Federation
+
+CTRL_C = 130
+LOG_FILE = "up.log"
+LINES_SHOWN = 20
+READY = "ready"
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM before the federation serves; like KeyboardInterrupt no error that anybody may swallow."""
+
+
+@click.command()
+@federation_options
+@click.option("--port", type=click.IntRange(1, 65_535), help="Port of the gateway [default: 8000].")
+@click.option(
+    "--detach", is_flag=True, help="Return when it is ready; it runs on in the background until `fedbus down`."
+)
+@click.option("--tell", "tell_descriptor", type=int, hidden=True, help="Where a parent reads how far we are.")
+def up(config: Path | None, data: Path | None, port: int | None, *, detach: bool, tell_descriptor: int | None) -> None:
+    """Start the regions of a federation file, and serve until Ctrl-C or SIGTERM.
+
+    The first Ctrl-C stops it in order, the second at once. FEDBUS_… variables override scalars of the file.
+    """
+    options = read_federation(config, data, port)
+    if detach:
+        _start_detached(options, config, data, port)
+        click.echo(_addresses(options))
+        return
+    with _telling(tell_descriptor) as tell:
+        raise click.exceptions.Exit(_serve(options, tell))
+
+
+def _serve(options: FederationOptions, tell: Callable[[str], None]) -> int:
+    """Run until a signal; the exit status."""
+    console = Console(stderr=True)
+
+    def progress(line: str) -> None:
+        console.print(line, highlight=False)
+        tell(line)
+
+    stopping = Event()
+    received: list[int] = []
+    federation: Federation | None = None
+
+    def interrupted(number: int, _: FrameType | None) -> None:
+        if received:
+            _end_at_once(federation)
+        received.append(number)
+        stopping.set()
+
+    try:
+        with _raising_signals():
+            progress(f"starting {options.name}: {', '.join(options.regions)}")
+            with console.status("starting …"):
+                federation = launch(options, progress=progress)
+                federation.start()
+            signal.signal(signal.SIGINT, interrupted)  # Ray has put its own in place of ours
+            signal.signal(signal.SIGTERM, interrupted)
+    except _TerminatedError:
+        return 0
+    click.echo(_addresses(options))
+    sys.stdout.flush()
+    tell(READY)
+    while not stopping.wait(3600.0):
+        pass
+    console.print("stopping (Ctrl-C again: at once) …", highlight=False)
+    federation.stop()
+    console.print("stopped", highlight=False)
+    return CTRL_C if received[0] == signal.SIGINT else 0
+
+
+@contextlib.contextmanager
+def _raising_signals() -> Iterator[None]:
+    """While it starts, SIGTERM unwinds as Ctrl-C does, so that what was begun is taken down."""
+
+    def terminated(_: int, __: FrameType | None) -> NoReturn:
+        raise _TerminatedError
+
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        yield
+    except SystemExit:  # Ray's own handler, which stands in place of ours from its start on
+        raise _TerminatedError from None
+
+
+def _end_at_once(federation: Federation | None) -> NoReturn:
+    """Kill what we started. What was acknowledged is on disk; the next start recovers it."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    if federation is not None:
+        federation.abandon()
+    os._exit(CTRL_C)
+
+
+def _addresses(options: FederationOptions) -> str:
+    gateway = options.gateway
+    host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 - compared, not bound
+    url = f"http://{host}:{gateway.port}{gateway.route_prefix.rstrip('/')}"
+    fedbus = "fedbus" if url == "http://127.0.0.1:8000" else f"fedbus --url {url}"
+    return "\n".join([
+        f"gateway    {url}",
+        f"dashboard  {url}/",
+        f"data       {options.data.root / options.name}",
+        "try        " + f"{fedbus} subscribe 'orders.>' --group billing",
+        "           " + f"{fedbus} publish orders.created --data '{{\"id\": 1}}'",
+        "           " + f"{fedbus} status",
+    ])  # fmt: skip
+
+
+# -- in the background -------------------------------------------------------------------------------------------------
+
+
+def _start_detached(options: FederationOptions, config: Path | None, data: Path | None, port: int | None) -> None:
+    """Start ourselves in the background and wait until it is ready; EnvironmentUnusableError has its last words."""
+    directory = DataDirectory(options.data.root, options.name)
+    directory.lock().acquire().release()  # refused here, it does not write into the log of the one that runs
+    log = directory.path / LOG_FILE
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-c", "from fedbus.cli.main import main; main()", "up", "--tell", str(write_end)]
+    command += ["--config", str(config.absolute())] if config is not None else []
+    command += ["--data", str(data.expanduser().absolute())] if data is not None else []
+    command += ["--port", str(port)] if port is not None else []
+    console = Console(stderr=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+            pass_fds=(write_end,),
+        )  # fmt: skip
+    os.close(write_end)
+    try:
+        with os.fdopen(read_end, encoding="utf-8") as told, console.status("starting …"):
+            for line in map(str.rstrip, told):
+                if line == READY:
+                    console.print(f"runs in the background as process {process.pid}; its log is {log}", highlight=False)
+                    return
+                console.print(line, highlight=False)
+    except KeyboardInterrupt:
+        process.terminate()
+        process.wait()
+        raise
+    status = process.wait()
+    last = log.read_text(errors="replace").splitlines()[-LINES_SHOWN:]
+    shown = "\n".join(f"  {line}" for line in last)
+    raise EnvironmentUnusableError(f"it did not start (exit status {status}); the end of {log} says:\n{shown}")
+
+
+@contextlib.contextmanager
+def _telling(descriptor: int | None) -> Iterator[Callable[[str], None]]:
+    """What to call with each line for the parent; when this process ends, the parent's end closes."""
+    if descriptor is None:
+        yield lambda _line: None
+        return
+    os.set_inheritable(descriptor, False)  # else whatever Ray starts would keep it open
+    pipe: TextIO | None = os.fdopen(descriptor, "w", encoding="utf-8")
+
+    def tell(line: str) -> None:
+        nonlocal pipe
+        if pipe is None:
+            return
+        try:
+            pipe.write(f"{line}\n")
+            pipe.flush()
+        except BrokenPipeError:
+            pipe = None  # the parent went away
+            return
+        if line == READY:
+            pipe.close()
+            pipe = None
+
+    try:
+        yield tell
+    finally:
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

@@ -1,0 +1,134 @@
+"""The tick: one round of the control loop, in the order and by the names of the design.
+
+Collect resource metrics, retrieve event load history, retrieve SLA requirements, predict event load, calculate required bus
+capacity, get current bus capacity, calculate scaling directives, apply them, log metrics and status. What is decided
+is decided in ``fedbus.control.plan``.
+"""
+
+from __future__ import annotations
+
+from fedbus.clock import NS_PER_S
+from fedbus.control import plan as planning
+from fedbus.control.sla import Sla
+from fedbus.control.trigger import Trigger
+from fedbus.control.view import InstanceView, Memory, PeerSummary, RegionView
+from fedbus.storage.store import ResourceMetrics
+from fedbus_actors.fleet import Member
+from fedbus_actors.region import Region
+
+METRICS_KEPT_NS = 2 * 86_400 * NS_PER_S
+
+
+class ControlTick:
+    """The ticks of one region; each plan has the next generation."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self._generation = 0
+
+    def run(self) -> None:
+        """One round of the control loop, in the order of the design."""
+        self.collect_resource_metrics()
+        self.retrieve_event_load_history()
+        slas = self.retrieve_sla_requirements()
+        triggers = self._region.triggers()
+        self._region.forecasts.step(self._region.load, triggers)
+        view, settings = self._view(slas, triggers), self._region.options.manager.plan_settings()
+        now_ns = self._region.clock.now_ns()
+        self._generation += 1
+        requirements = planning.retrieve_sla_requirements(view)
+        predicted = planning.predict_event_load(view, now_ns, requirements, settings)
+        required = planning.calculate_required_bus_capacity(view, now_ns, predicted, requirements, settings)
+        capacity = planning.get_current_bus_capacity(view, now_ns, settings)
+        plan = planning.calculate_scaling_directives(view, now_ns, self._generation, required, capacity, settings)
+        self.apply_scaling_directives(plan)
+        needed_eps = max((demand.eps for demand in predicted.demands), default=0.0) / required.target_utilization
+        self.log_metrics_and_status(plan, capacity.eps, needed_eps)
+
+    def collect_resource_metrics(self) -> None:
+        """CPU, memory and network of every instance that has just reported, to the store."""
+        now_ns = self._region.clock.now_ns()
+        readings = [
+            ResourceMetrics(
+                scope=f"instance/{member.record.id}",
+                time_ns=now_ns,
+                cpu_share=member.report.usage.cpu_share,
+                memory_bytes=member.report.usage.memory_bytes,
+                received_bytes_per_s=member.report.usage.node_received_bytes_per_s,
+                sent_bytes_per_s=member.report.usage.node_sent_bytes_per_s,
+            )
+            for member in self._region.fleet.members.values()
+            if member.fresh and member.report is not None
+        ]
+        if readings:
+            self._region.store.resource_metrics.record(readings)
+            self._region.store.resource_metrics.drop_before(now_ns - METRICS_KEPT_NS)
+
+    def retrieve_event_load_history(self) -> None:
+        """Counters of the instances to slots of load history."""
+        self._region.load.collect(self._region.fleet.members.values())
+
+    def retrieve_sla_requirements(self) -> tuple[Sla, ...]:
+        """The SLAs in force."""
+        return self._region.slas()
+
+    def _view(self, slas: tuple[Sla, ...], triggers: tuple[Trigger, ...]) -> RegionView:
+        options = self._region.own_options
+        memory, override = (
+            self._region.store.memories.find(self._region.name),
+            self._region.store.overrides.find(self._region.name),
+        )
+        return RegionView(
+            region=self._region.name,
+            sizes=options.capacities(),
+            size=options.instances.size,
+            minimum=options.instances.min,
+            maximum=options.instances.max,
+            instances=tuple(self._instance_view(member) for member in self._region.fleet.members.values()),
+            pending=tuple(self._region.store.directives.unfinished(self._region.name)),
+            observed=self._region.load.observed(),
+            metrics_complete=self._region.load.complete,
+            forecast=self._region.forecasts.forecast,
+            slas=slas,
+            triggers=triggers,
+            peers=tuple(
+                PeerSummary(
+                    region=peer.region, at_ns=peer.at_ns, load_eps=peer.load_eps, load_bps=peer.load_bps,
+                    capacity_eps=peer.capacity_eps,
+                )
+                for peer in self._region.neighbours.summaries.values()
+            ),
+            provisioning_lead_s=self._region.options.forecasting.lead_ms / 1000,
+            override=override.body if override is not None else None,
+            memory=memory.body if memory is not None else Memory(),
+            target_utilization=self._region.options.manager.target_utilization,
+        )  # fmt: skip
+
+    def _instance_view(self, member: Member) -> InstanceView:
+        eps, bps = self._region.load.rates.get(member.record.id, (0.0, 0.0))
+        speed = 1 / self._region.clock.real_seconds(1.0)
+        ago_ns = round((self._region.real.now_ns() - member.vital.health.since_ns) * speed)
+        return InstanceView(
+            id=member.record.id, size=member.record.size, state=member.state, node=member.record.node,
+            since_ns=self._region.clock.now_ns() - ago_ns, load_eps=eps, load_bps=bps,
+        )  # fmt: skip
+
+    def apply_scaling_directives(self, plan: planning.RegionPlan) -> None:
+        """Order what is new and take back what is superseded; the fleet carries it out."""
+        now_ns = self._region.clock.now_ns()
+        for taken_back in plan.superseded:
+            self._region.store.directives.step(taken_back, "supersede", now_ns)
+        self._region.store.memories.put(self._region.name, plan.memory, now_ns)
+        if plan.directives:
+            self._region.store.directives.order(plan.directives)
+            for directive in plan.directives:
+                self._region.note("directive", f"{directive.action} ({directive.cause}): {directive.reason}")
+                self._region.fleet.begin(directive)
+
+    def log_metrics_and_status(self, plan: planning.RegionPlan, capacity_eps: float, required_eps: float) -> None:
+        """Remember what was decided and why; a sentence goes to the log when it changes."""
+        self._region.capacity_eps, self._region.required_eps = capacity_eps, required_eps
+        self._region.capacity_history.append((self._region.clock.now_ns(), capacity_eps))
+        if plan.explanation != self._region.explanation:
+            self._region.explanation = plan.explanation
+            self._region.note("plan", plan.explanation)

@@ -1,0 +1,85 @@
+"""A region as its manager holds it: what it knows, and the parts it works with.
+
+Shared by the tick, the watch, reports and changes; decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from pathlib import Path
+
+from fedbus.clock import Clock, SystemClock
+from fedbus.control.sla import Sla
+from fedbus.control.trigger import Trigger
+from fedbus.options.federation import FederationOptions
+from fedbus.options.regions import RegionOptions
+from fedbus.routing.table import RoutingTable
+from fedbus.storage.data_directory import RegionDirectory
+from fedbus.storage.store import Store
+from fedbus_actors.fleet import Fleet
+from fedbus_actors.forecast_client import ForecastClient
+from fedbus_actors.neighbours import Neighbours
+from fedbus_actors.provisioner import RayProvisioner
+from fedbus_actors.region_links import RegionLinks
+from fedbus_actors.region_load import RegionLoad
+
+CAPACITY_POINTS = 4000
+
+log = logging.getLogger(__name__)
+
+
+class Region:
+    """One region. Opening it takes the store's lease: an older manager of the same region can write no more."""
+
+    def __init__(self, options: FederationOptions, name: str, clock: Clock) -> None:
+        self.name = name
+        self.options = options
+        self.clock = clock
+        self.real = SystemClock()
+        directory = RegionDirectory(options.data.root / options.name / name)
+        self.store = Store(directory.store_path, clock.now_ns(), options.limits)
+        self.epoch = self.store.lease.take(name, f"pid {os.getpid()}", clock.now_ns())
+        self._seed_store()
+        provisioner = RayProvisioner(options.name, name, self.own_options, options.limits, Path(directory.path))
+        self.fleet = Fleet(name, options, self.store, provisioner, clock, self.note)
+        self.neighbours = Neighbours(options.name, (other for other in options.regions if other != name))
+        self.links = RegionLinks(self.store, clock)
+        self.load = RegionLoad(name, options.forecasting, self.store, clock)
+        self.forecasts = ForecastClient(options.name, name, options.forecasting, self.store, clock)
+        self.table: RoutingTable | None = None
+        self.capacity_eps = 0.0
+        self.required_eps: float | None = None
+        self.explanation = ""
+        self.capacity_history: deque[tuple[int, float]] = deque(maxlen=CAPACITY_POINTS)
+        self.note("manager", f"manager of {name} acts under epoch {self.epoch}")
+
+    @property
+    def own_options(self) -> RegionOptions:
+        """This region's section of the federation file."""
+        return self.options.regions[self.name]
+
+    def _seed_store(self) -> None:
+        now_ns = self.clock.now_ns()
+        self.store.slas.add_missing({sla.filter: sla.sla() for sla in self.options.slas}, now_ns)
+        self.store.triggers.add_missing({each.name: each.trigger() for each in self.options.triggers}, now_ns)
+
+    def slas(self) -> tuple[Sla, ...]:
+        """The SLAs in force."""
+        return tuple(each.body for each in self.store.slas.all())
+
+    def triggers(self) -> tuple[Trigger, ...]:
+        """The triggers known."""
+        return tuple(each.body for each in self.store.triggers.all())
+
+    def note(self, kind: str, message: str) -> None:
+        """Write a line to the region's status log."""
+        log.info("%s: %s", self.name, message)
+        self.store.status_log.append(self.name, kind, message, self.clock.now_ns())
+
+    @property
+    def superseded(self) -> bool:
+        """Whether a newer manager has taken the lease."""
+        current = self.store.lease.current(self.name)
+        return current is not None and current.epoch != self.epoch

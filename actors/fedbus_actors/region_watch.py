@@ -1,0 +1,69 @@
+"""The watch: what must not wait for a tick. Health, directives under way, neighbours, links, routing; on real time."""
+
+from __future__ import annotations
+
+from fedbus.control.routing_policy import generate_routing_policy, instance_route
+from fedbus.control.summary import LedgerSummary, RegionSummary
+from fedbus.position import LedgerId
+from fedbus_actors import remote
+from fedbus_actors.region import Region
+
+
+class RegionWatch:
+    """The watch over one region. ``summary``: what peers are told of it."""
+
+    def __init__(self, region: Region) -> None:
+        self._region = region
+        self.summary: RegionSummary | None = None
+
+    def run(self) -> None:
+        """What must not wait for a tick: health, directives under way, neighbours, links, routing."""
+        self._start_first_instances()
+        self.monitor_bus_instances()
+        self._region.fleet.reconcile(self._region.store.directives.unfinished(self._region.name))
+        self._region.neighbours.poll()
+        self._region.links.step(self._region.fleet, self._region.neighbours.summaries)
+        self.generate_routing_policy()
+
+    def _start_first_instances(self) -> None:
+        bounds = self._region.own_options.instances
+        if not self._region.fleet.members and not self._region.store.instances.all(region=self._region.name):
+            for _ in range(bounds.initial):
+                self._region.fleet.create(None, bounds.size)
+
+    def monitor_bus_instances(self) -> None:
+        """Reports of the instances, and what the health monitor feels of them."""
+        monitor = remote.find(remote.monitor_name(self._region.options.name, self._region.name))
+        self._region.fleet.poll(monitor)
+
+    def generate_routing_policy(self) -> None:
+        """A new table when something changed; every instance that has another one is told."""
+        home = self.summary = self._summarise()
+        peers = self._region.neighbours.summaries.values()
+        now_ms = self._region.real.now_ns() // 1_000_000
+        self._region.table = generate_routing_policy(self._region.options.name, home, peers, self._region.table, now_ms)
+        data = self._region.table.encode()
+        for member in self._region.fleet.members.values():
+            if (
+                member.fresh
+                and member.report is not None
+                and member.report.status.table_version != self._region.table.version
+            ):
+                member.handle.apply_table.remote(self._region.table.version, data)
+
+    def _summarise(self) -> RegionSummary:
+        options = self._region.own_options
+        routes, ledgers = [], []
+        for member in self._region.fleet.members.values():
+            route = instance_route(member.name, member.record.endpoint, member.state, 1.0)
+            routes += [route] if route is not None else []
+            if member.report is not None:
+                status = member.report.status
+                for ledger, end in status.ledgers.items():
+                    if LedgerId.parse(ledger).region == self._region.name:
+                        ledgers.append(LedgerSummary(ledger, end, member.record.endpoint, ledger == status.ledger))
+        observed = self._region.load.observed()
+        return RegionSummary(
+            self._region.name, self._region.epoch, self._region.clock.now_ns(), options.latitude, options.longitude,
+            observed.eps if observed else 0.0, observed.bps if observed else 0.0, self._region.capacity_eps, routes, ledgers,
+        )  # fmt: skip

@@ -1,0 +1,130 @@
+"""``fedbus status``: the federation at a glance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from fedbus.cli.control_api import ControlApi, as_json_option, print_json
+from fedbus.cli.tables import clock, rate, show, state, table
+from fedbus.cli.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RESOURCES = ("regions", "instances", "forecasts", "directives", "subscriptions")
+DIRECTIVES_SHOWN = 8
+EVERY_S = 2.0
+
+Pages = dict[str, dict[str, Any]]
+
+
+@click.command()
+@as_json_option
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C (with --json: a line each time).")
+@click.pass_obj
+def status(target: Target, *, as_json: bool, watch: bool) -> None:
+    """Show regions, instances, load against forecast, ledgers, groups, and the last directives with their reasons.
+
+    With --json: regions, instances, forecasts, directives and subscriptions as GET /v1/… answers them.
+    """
+    api = ControlApi(target)
+    if watch:
+        _watch(api, as_json=as_json)
+    elif as_json:
+        print_json(_read(api))
+    else:
+        show(*_tables(_read(api)))
+
+
+def _read(api: ControlApi) -> Pages:
+    return {resource: api.page(resource) for resource in RESOURCES}
+
+
+def _watch(api: ControlApi, *, as_json: bool) -> None:
+    from threading import Event
+
+    pause = Event()
+    if as_json:
+        while True:
+            click.echo(msgspec.json.encode(_read(api)).decode())
+            pause.wait(EVERY_S)
+    with Live(Group(*_tables(_read(api))), console=Console(), auto_refresh=False, screen=False) as live:
+        while True:
+            pause.wait(EVERY_S)
+            live.update(Group(*_tables(_read(api))), refresh=True)
+
+
+def _tables(pages: Pages) -> Iterator[Any]:
+    regions, instances = pages["regions"]["items"], pages["instances"]["items"]
+    forecasts = {each["region"]: each for each in pages["forecasts"]["items"]}
+    federation = next((each["federation"] for each in regions), "")
+    serving = sum(each["instances"] for each in regions)
+    stale = sorted({region for page in pages.values() for region in page["stale_regions"]})
+    head = f"federation {federation}: {len(regions)} regions, {serving} instances take events"
+    yield Text(f"{head}, {rate(sum(each['load_eps'] for each in regions))} events/s", style="bold")
+    if stale:
+        yield Text(f"stale, their manager does not answer: {', '.join(stale)}", style="yellow")
+    yield table(
+        "",
+        ("region", "state", "#inst.", "#load/s", "#capacity/s", "#needed/s", "#forecast/s", "model", "#published", "links from"),
+        (_region(each, forecasts.get(each["region"]), stale) for each in regions),
+    )
+    yield table(
+        "",
+        ("instance", "state", "size", "#load/s", "#capacity/s", "#ping ms", "#backlog", "ledger", "#events", "note"),
+        (_instance(each) for each in instances),
+    )
+    groups = pages["subscriptions"]["items"]
+    if groups:
+        yield table("", ("group", "region", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups))
+    newest = sorted(pages["directives"]["items"], key=lambda each: each["created"], reverse=True)[:DIRECTIVES_SHOWN]
+    if newest:
+        yield table("", ("ordered", "region", "directive", "state", "cause", "reason"), map(_directive, newest))
+    for each in regions:
+        if each["explanation"]:
+            yield Text.assemble((each["region"], "bold"), ": ", each["explanation"])
+
+
+def _region(region: dict[str, Any], forecast: dict[str, Any] | None, stale: list[str]) -> tuple[object, ...]:
+    model = (forecast["model"] or forecast["basis"]) if forecast is not None else ""
+    mase = f" (MASE {forecast['mase']:.2f})" if forecast is not None and forecast["mase"] is not None else ""
+    mark = Text(" stale", "yellow") if region["region"] in stale else ""
+    links = (Text.assemble(each["source"], " ", state(each["state"])) for each in region["links"])
+    return (
+        Text.assemble(region["region"], mark), state(region["state"]), region["instances"],
+        rate(region["load_eps"]), rate(region["capacity_eps"]), rate(region["required_eps"]),
+        rate(region["forecast_eps"]), f"{model}{mase}", f"{region['published_total']:,}", Text(", ").join(links),
+    )  # fmt: skip
+
+
+def _instance(instance: dict[str, Any]) -> tuple[object, ...]:
+    written = instance["ledgers"].get(instance["ledger"])
+    trip = instance["round_trip_ms"]
+    return (
+        instance["instance"], state(instance["state"]), instance["size"], rate(instance["load_eps"]),
+        rate(instance["capacity_eps"]), None if trip is None else f"{trip:.1f}", instance["backlog_events"],
+        instance["ledger"], None if written is None else f"{written:,}", instance["detail"],
+    )  # fmt: skip
+
+
+def group_row(group: dict[str, Any]) -> tuple[object, ...]:
+    """A durable group."""
+    return (
+        group["group"], group["region"], ", ".join(group["filters"]), group["members"], group["backlog_events"],
+        group["in_flight_events"],
+    )  # fmt: skip
+
+
+def _directive(directive: dict[str, Any]) -> tuple[object, ...]:
+    what = f"{directive['action']} {directive['instance'] or directive['size']}"
+    outcome = f" → {directive['outcome']}" if directive["outcome"] else ""
+    return (
+        clock(directive["created"]), directive["region"], what, state(directive["state"]), directive["cause"],
+        f"{directive['reason']}{outcome}",
+    )  # fmt: skip

@@ -1,0 +1,169 @@
+"""What operators can change over HTTP: SLAs, triggers, the number of instances, drain and restart of an instance.
+
+SLAs and triggers are the federation's, while each region keeps a store of its own: they are written to every region, and
+the answer names those that did not take part; the same request again completes it. Everything else is one region's.
+A page of another site cannot call these: a browser says where it comes from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import Depends, FastAPI, Path, Request
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from fedbus.control.sla import DEFAULT_AVAILABILITY, DEFAULT_MAX_LATENCY_MS, Sla
+from fedbus.control.trigger import MAXIMUM_FACTOR, Trigger
+from fedbus.errors import FedbusError, NotFoundError, UnavailableError
+from fedbus.topic import check_filter
+from fedbus_serve.control_cache import ControlCache
+
+LONGEST_OVERRIDE_S = 30 * 86_400.0
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
+
+
+class ForeignPageError(FedbusError):
+    """A change asked for by a web page of another origin."""
+
+    code = "forbidden"
+    culprit = "caller"
+    http_status = 403
+
+
+class Body(BaseModel):
+    """Base of the control bodies: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class SlaBody(Body):
+    """What is promised for the topics of a filter."""
+
+    max_latency_ms: int = Field(DEFAULT_MAX_LATENCY_MS, gt=0, description="Longest time from publishing to delivery.")
+    availability: float = Field(DEFAULT_AVAILABILITY, gt=0, lt=1, description="Share of time in which it is kept.")
+
+
+class TriggerBody(Body):
+    """An external event known ahead."""
+
+    starts: AwareDatetime = Field(description="When the load begins, with its zone.")
+    ends: AwareDatetime = Field(description="When it is over.")
+    effect: float = Field(1.0, gt=0, le=MAXIMUM_FACTOR, description="The expected load is so many times the usual one …")
+    extra_eps: float = Field(0.0, ge=0, description="… plus so many events per second.")
+    region: str | None = Field(None, description="None: all regions.")
+    note: str = Field("", max_length=256, description="What people call it.")
+
+
+class ScaleBody(Body):
+    """An operator's word on a region's instances."""
+
+    instances: int = Field(ge=1, description="So many, whatever load and forecast say …")
+    size: str | None = Field(None, description="… of this size; none: the region's …")
+    expires_in_s: float = Field(1800.0, gt=0, le=LONGEST_OVERRIDE_S, description="… for so long.")
+
+
+class Spread(BaseModel):
+    """What came of a change of the whole federation."""
+
+    regions: list[str] = Field(description="Regions in which it holds now.")
+    failed: dict[str, str] = Field(description="Regions that did not take it, and why: repeat the request.")
+
+
+class Scaled(BaseModel):
+    """An override in force."""
+
+    region: str
+    instances: int | None = None
+    size: str | None = None
+    expires: AwareDatetime | None = None
+
+
+class Accepted(BaseModel):
+    """An order under way."""
+
+    instance: str
+    directive: str | None = Field(None, description="Its id in /v1/directives.")
+    ledger: str | None = Field(None, description="The ledger the instance wrote until now.")
+
+
+def own_page(request: Request) -> None:
+    """Refuse what a page of another origin sends; programs send no Origin."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise ForeignPageError(f"a page of {origin[:200]} may not change this federation")
+
+
+Name = Annotated[str, Path(pattern=NAME)]
+
+
+def add_changes(app: FastAPI, cache: ControlCache) -> None:
+    """Add the routes."""
+    guard = [Depends(own_page)]
+
+    @app.put("/v1/slas/{filter}", response_model=Spread, dependencies=guard, summary="Promise an SLA")
+    async def put_sla(filter: str, body: SlaBody) -> Spread:
+        sla = Sla(check_filter(filter), body.max_latency_ms, body.availability)
+        return await _everywhere(cache, "put_sla", sla.filter, sla)
+
+    @app.delete("/v1/slas/{filter}", response_model=Spread, dependencies=guard, summary="Take an SLA back")
+    async def delete_sla(filter: str) -> Spread:
+        return await _everywhere(cache, "delete_sla", check_filter(filter))
+
+    @app.put("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Announce an external event")
+    async def put_trigger(id: Name, body: TriggerBody) -> Spread:
+        trigger = Trigger(
+            id=id,
+            start_ns=math.floor(body.starts.timestamp() * 1000) * 1_000_000,
+            end_ns=math.ceil(body.ends.timestamp() * 1000) * 1_000_000,
+            name=body.note,
+            region=cache.check_region(body.region) if body.region is not None else None,
+            expected_factor=body.effect,
+            expected_extra_eps=body.extra_eps,
+        )
+        return await _everywhere(cache, "put_trigger", id, trigger)
+
+    @app.delete("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Take an announcement back")
+    async def delete_trigger(id: Name) -> Spread:
+        return await _everywhere(cache, "delete_trigger", id)
+
+    @app.put("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Fix the number of instances")
+    async def scale(region: str, body: ScaleBody) -> dict[str, Any]:
+        return await cache.change(cache.check_region(region), "scale", "", body.model_dump())
+
+    @app.delete("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Scale by itself again")
+    async def unscale(region: str) -> dict[str, Any]:
+        return await cache.change(cache.check_region(region), "unscale", "")
+
+    @app.post(
+        "/v1/instances/{region}/{id}/{order}", response_model=Accepted, status_code=202, dependencies=guard,
+        summary="Drain an instance for good, or restart it",
+    )  # fmt: skip
+    async def instruct(region: str, id: Name, order: Literal["drain", "restart"]) -> dict[str, Any]:
+        return await cache.change(cache.check_region(region), order, id)
+
+
+async def _everywhere(cache: ControlCache, change: str, name: str, value: Any = None) -> Spread:
+    """A change in every region: done, if one took it and no other refused it; what is gone already need not go."""
+    regions = cache.regions()
+    answers = await asyncio.gather(
+        *(cache.change(region, change, name, value) for region in regions), return_exceptions=True
+    )
+    outcomes = dict(zip(regions, answers, strict=True))
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, FedbusError):
+            raise answer
+    absent = [region for region, answer in outcomes.items() if isinstance(answer, NotFoundError)]
+    failures = {
+        region: answer for region, answer in outcomes.items() if isinstance(answer, FedbusError) and region not in absent
+    }
+    done = [region for region in regions if region not in failures and region not in absent]
+    if done:
+        return Spread(regions=[r for r in regions if r not in failures], failed={r: e.detail for r, e in failures.items()})
+    if refusals := [error for error in failures.values() if not error.retryable]:
+        raise refusals[0]
+    if failures:
+        raise UnavailableError(f"no region took it: {next(iter(failures.values())).detail}", retry_after_ms=1000)
+    raise NotFoundError(f"no region has {name!r}")

@@ -1,0 +1,39 @@
+"""From health to the table everybody follows."""
+
+from __future__ import annotations
+
+from fedbus.control.routing_policy import generate_routing_policy, instance_route
+from fedbus.control.summary import RegionSummary
+from fedbus.routing.table import InstanceRoute
+
+
+def region(name: str, *routes: InstanceRoute) -> RegionSummary:
+    return RegionSummary(name, 1, 0, 0.0, 0.0, 0.0, 0.0, 0.0, list(routes), [])
+
+
+ONE, TWO = InstanceRoute("a/b1", "tcp://h:1"), InstanceRoute("a/b2", "tcp://h:2")
+
+
+def test_a_table_that_says_the_same_keeps_its_version() -> None:
+    before = generate_routing_policy("f", region("a", ONE, TWO), [region("z"), region("b")], None, 1000)
+    again = generate_routing_policy("f", region("a", TWO, ONE), [region("b"), region("z")], before, 2000)
+    assert again is before
+
+
+def test_a_changed_table_has_a_higher_version_even_if_the_clock_stands_still() -> None:
+    before = generate_routing_policy("f", region("a", ONE), [], None, 1000)
+    after = generate_routing_policy("f", region("a", ONE, TWO), [], before, 1000)
+    assert after.version > before.version
+
+
+def test_slots_belong_only_to_instances_that_take_events() -> None:
+    draining = InstanceRoute("a/b2", "tcp://h:2", "draining")
+    table = generate_routing_policy("f", region("a", ONE, draining), [], None, 1000)
+    route = table.region("a")
+    assert route is not None
+    assert set(route.owner_places()) == {0}
+
+
+def test_an_instance_that_never_answered_is_not_in_the_table() -> None:
+    assert instance_route("a/b1", "tcp://h:1", "starting", 1.0) is None
+    assert instance_route("a/b1", "tcp://h:1", "dead", 1.0) == InstanceRoute("a/b1", "tcp://h:1", "unreachable")
