@@ -55,9 +55,7 @@ class Federation:
     @property
     def url(self) -> str:
         """Where the gateway answers."""
-        gateway = self.options.gateway
-        host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{gateway.port}{gateway.route_prefix.rstrip('/')}"
+        return self.options.gateway.url
 
     # -- up ------------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,12 @@ class GatewayOptions(Section):
         """Whether only this machine can reach the gateway."""
         return self.host in LOOPBACK
 
+    @property
+    def url(self) -> str:
+        """Where it answers on this machine."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
+        return f"http://{host}:{self.port}{self.route_prefix.rstrip('/')}"
+
 
 class SecurityOptions(Section):
     """Who may talk to the federation. This version has neither encryption nor identities."""

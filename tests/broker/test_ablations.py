@@ -207,5 +207,7 @@ def test_a_rule_taken_away_is_noticed(
             run_scenario(kind, seed, steps=300)
         except AssertionError as noticed:
             print(f"noticed with seed {seed}: {noticed}")
+            monkeypatch.undo()
+            run_scenario(kind, seed, steps=300)  # it was the rule that was missing, nothing else
             return
     pytest.fail(f"{SEEDS} runs without {ablation.__name__} were as good as with it")

@@ -125,9 +125,7 @@ def _end_at_once(federation: Federation | None) -> NoReturn:
 
 
 def _addresses(options: FederationOptions) -> str:
-    gateway = options.gateway
-    host = "127.0.0.1" if gateway.host in ("0.0.0.0", "::") else gateway.host  # noqa: S104 - compared, not bound
-    url = f"http://{host}:{gateway.port}{gateway.route_prefix.rstrip('/')}"
+    url = options.gateway.url
     fedbus = "fedbus" if url == "http://127.0.0.1:8000" else f"fedbus --url {url}"
     return "\n".join([
         f"gateway    {url}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fedbus.clock import NS_PER_S
 from fedbus.event import format_time_ns
 from fedbus.options import FederationOptions
 from fedbus.options.federation import LOCAL_REGIONS
@@ -83,8 +82,3 @@ def backfill(options: FederationOptions, scenario: Scenario) -> None:
             store.load_history.record(site.region, scenario.step_s, scenario.history(site))
         finally:
             store.close()
-
-
-def simulated_time(time_ns: int) -> str:
-    """A moment of the demonstration's clock, for people."""
-    return format_time_ns(time_ns // NS_PER_S * NS_PER_S).replace("T", " ").removesuffix("Z")

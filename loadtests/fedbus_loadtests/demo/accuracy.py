@@ -1,0 +1,75 @@
+"""Forecast against actual: how near the forecasts came to the load they were made for. Pure.
+
+Of every slot that passed, the forecast counts that was the newest one a provisioning lead before it: the one that could
+still be acted on. The scale is what the seasonal naive forecast (the same time a day ago) would have been wrong by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+
+from fedbus.clock import NS_PER_S
+from fedbus.control.forecast.protocol import Forecast
+from fedbus.control.load import LoadSample
+
+DAY_NS = 86_400 * NS_PER_S
+
+
+class Accuracy(msgspec.Struct, frozen=True):
+    """Over ``slots`` slots: mean absolute percentage error, mean error over the naive one's, share below the quantile."""
+
+    slots: int
+    mape_pct: float
+    mase: float | None
+    below_quantile_pct: float
+    models: tuple[str, ...]
+
+
+class _Pair(msgspec.Struct, frozen=True):
+    actual: float
+    predicted: float
+    upper: float
+    naive: float | None
+    model: str
+
+
+def forecast_accuracy(
+    regions: Iterable[tuple[Sequence[Forecast], Sequence[LoadSample]]], start_ns: int, lead_ns: int, quantile: float
+) -> Accuracy | None:
+    """All regions together, over the slots that start at ``start_ns`` or later; None if none can be compared."""
+    pairs = [pair for forecasts, history in regions for pair in _pairs(forecasts, history, start_ns, lead_ns, quantile)]
+    if not pairs:
+        return None
+    errors = [abs(pair.predicted - pair.actual) for pair in pairs]
+    naive = [abs(pair.naive - pair.actual) for pair in pairs if pair.naive is not None]
+    return Accuracy(
+        slots=len(pairs),
+        mape_pct=round(100 * sum(e / p.actual for e, p in zip(errors, pairs, strict=True)) / len(pairs), 1),
+        mase=round(sum(errors) / sum(naive), 2) if len(naive) == len(pairs) and sum(naive) else None,
+        below_quantile_pct=round(100 * sum(pair.actual <= pair.upper for pair in pairs) / len(pairs), 1),
+        models=tuple(sorted({pair.model for pair in pairs})),
+    )
+
+
+def _pairs(
+    forecasts: Sequence[Forecast], history: Sequence[LoadSample], start_ns: int, lead_ns: int, quantile: float
+) -> Iterable[_Pair]:
+    made = sorted((f for f in forecasts if f.basis == "model"), key=lambda f: f.made_at_ns)
+    past: Mapping[int, float] = {sample.time_ns: sample.events for sample in history}
+    for sample in history:
+        if sample.time_ns < start_ns or sample.events <= 0:
+            continue
+        newest = next((f for f in reversed(made) if f.made_at_ns <= sample.time_ns - lead_ns), None)
+        place = newest.slots_between(sample.time_ns, sample.time_ns + 1) if newest is not None else range(0)
+        if newest is None or not place or newest.slot_start_ns(place[0]) != sample.time_ns:
+            continue
+        a_day_ago = past.get(sample.time_ns - DAY_NS)
+        yield _Pair(
+            sample.events / newest.slot_s,
+            newest.point_eps[place[0]],
+            newest.quantiles[newest.level(quantile)][place[0]],
+            a_day_ago / newest.slot_s if a_day_ago is not None else None,
+            newest.model,
+        )
