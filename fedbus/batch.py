@@ -82,7 +82,7 @@ class Batch:
         """
         try:
             batch = cls(_decoder.decode(index_bytes), index_bytes, payload)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProtocolError(f"the batch index cannot be decoded: {error}") from None
         index, count = batch.index, batch.count
         if index.codec != 0:

@@ -136,7 +136,7 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         """An event from its wire bytes; raises :class:`InvalidEventError`."""
         try:
             event = _decoder.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InvalidEventError(f"these {len(data)} bytes are no event: {error}") from None
         msgspec.structs.force_setattr(event, "_arrival", arrival)
         return event

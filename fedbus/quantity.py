@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: ``7d``, ``250ms``, ``10GiB``, in the federation file and on the command line.
+"""Durations and sizes as people write them, in files and on the command line: ``7d``, ``250ms``, ``10GiB``.
 
 A number without its unit is refused rather than guessed.
 """

@@ -1,274 +1,201 @@
-"""The thread that runs a broker core: one ROUTER socket, the disk threads' answers, links to other instances, and time.
+"""The thread that runs a broker core: its sockets, the disk threads' answers, and time.
 
 Executes effects and decides nothing. Assumes that it alone touches its sockets; other threads reach it through ``post``
-(an inbox with a wake-up pipe). What a peer cannot take at once waits in a bounded backlog; a peer that overflows it
-loses its session, which loses nothing: it says hello again and goes on from its cursor.
+and ``call``. What a peer or a manager sends cannot end it; a failure of the core itself, or of the disk threads, does.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import zmq
 
-from fedbus.batch import Buffer
 from fedbus.broker import effects as e
 from fedbus.broker.broker import Broker
-from fedbus.broker.protocol import encode
+from fedbus.broker.recovery import States
 from fedbus.clock import Clock
-from fedbus.errors import EnvironmentUnusableError
-from fedbus.storage.committer import Committer
+from fedbus.errors import ClosedError
 from fedbus.storage.ledger_files import LedgerFiles
-from fedbus.storage.read_worker import Reader, ReadsLedgers
+from fedbus.storage.read_worker import ReadsLedgers
 from fedbus.threads import spawn
+from fedbus_actors.dialled_peers import DialledPeers
+from fedbus_actors.execution import Execution
+from fedbus_actors.inbox import Inbox
+from fedbus_actors.router_socket import RouterSocket
 
 TICK_NS = 20_000_000
+CONGESTED_MS = 1  # how soon a peer that did not read is tried again
 DRAIN_AT_ONCE = 256
-HANDSHAKE_MS = 5_000
+FINISH_NS = 10_000_000_000  # for the disk to confirm what is under way when the thread is stopped
+LINGER_MS = 200
+DISK = (e.Durable, e.WriteRefused, e.WriteFailed, e.Records)
 
 log = logging.getLogger(__name__)
 
 
+class Instruction:
+    """An input whose sender waits for it to be applied, and then asks something of the core."""
+
+    def __init__(self, event: e.Input | None, ask: Callable[[Broker], Any]) -> None:
+        self.event = event
+        self.ask = ask
+        self.answer: Future[Any] = Future()
+
+
 class BrokerThread:
-    """Runs ``broker`` on ``host:port``, writing to ``files`` and reading from ``held``, until :meth:`stop`; ``on_crash`` is told when it cannot go on."""
+    """Runs ``broker`` behind ``router`` from :meth:`start` to :meth:`stop`.
+
+    ``on_crash`` is told, in the thread, when it cannot go on. The context and the router belong to the thread from
+    ``start`` on.
+    """
 
     def __init__(
         self,
         broker: Broker,
-        files: LedgerFiles,
-        held: ReadsLedgers,
-        host: str,
-        port: int,
+        context: zmq.Context[zmq.Socket[bytes]],
+        router: RouterSocket,
         clock: Clock,
         on_crash: Callable[[BaseException], None],
     ) -> None:
         self.broker = broker
         self.internal_errors = 0
-        self._limits = broker.limits
         self._clock = clock
         self._on_crash = on_crash
         # Wall time that cannot jump: read once, then carried on by the monotonic clock.
         self._wall_offset_ns = clock.now_ns() - clock.monotonic_ns()
-        self._inbox: deque[e.Input | Callable[[], None]] = deque()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._context = zmq.Context()
-        self._router = self._bind(host, port)
-        self.port = int(self._router.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
-        self._peers: dict[str, zmq.Socket[bytes]] = {}
+        self._inbox: Inbox[e.Input | Instruction] = Inbox()
+        self._context = context
+        self._router = router
+        self._router.on_lost = lambda session: self.post(e.Unroutable(session))
         self._poller = zmq.Poller()
-        self._poller.register(self._router, zmq.POLLIN)
-        self._poller.register(self._wake_read, zmq.POLLIN)
-        self._backlogs: dict[bytes, deque[list[Buffer]]] = {}
+        self._poller.register(router.socket, zmq.POLLIN)
+        self._poller.register(self._inbox.fileno(), zmq.POLLIN)
+        self._peers = DialledPeers(context, self._poller, broker.limits)
         self._stopping = False
-        self._committer = Committer(files, self.post, limits=broker.limits)
-        self._reader = Reader(held, self.post, limits=broker.limits)
-        self._thread = spawn(f"broker-{broker.instance}", self._run)
 
-    def _bind(self, host: str, port: int) -> zmq.Socket[bytes]:
-        router = self._context.socket(zmq.ROUTER)
-        router.linger = 0
-        router.sndhwm = self._limits.send_queue_messages
-        router.rcvhwm = self._limits.receive_queue_messages
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        router.setsockopt(zmq.MAXMSGSIZE, self._limits.frame_bytes)
-        router.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        router.setsockopt(zmq.ROUTER_HANDOVER, 1)
-        try:
-            router.bind(f"tcp://{host}:{port or '*'}")
-        except zmq.ZMQError as error:
-            self._context.destroy(linger=0)
-            raise EnvironmentUnusableError(
-                f"instance {self.broker.instance} cannot listen on {host}:{port}: {error.strerror}; "
-                "stop what uses that port, or choose another port range in the federation file"
-            ) from None
-        return router
+    def start(self, state: States, files: LedgerFiles, held: ReadsLedgers) -> None:
+        """Fold the recorded state in, then serve, writing to ``files`` and reading from ``held``."""
+        effects = self.broker.start(state, self._now_ns())
+        self._execution = Execution(self._router, self._peers, files, held, self.post, self.broker.limits)
+        self._thread = spawn(f"broker-{self.broker.instance}", lambda: self._run(effects))
 
     # -- from other threads --------------------------------------------------------------------------------------------
 
-    def post(self, item: e.Input | Callable[[], None]) -> None:
-        """Give the thread an input, or something to call in it."""
-        self._inbox.append(item)
-        try:
-            os.write(self._wake_write, b"\0")
-        except BlockingIOError:
-            pass  # the pipe is full of wake-ups already
+    def post(self, item: e.Input) -> None:
+        """Give the core an input; one that comes after the end is dropped."""
+        self._inbox.put(item)
 
-    def call(self, ask: Callable[[Broker], Any]) -> Future[Any]:
-        """Ask the core something between two inputs; the future has the answer."""
-        answer: Future[Any] = Future()
+    def call(self, ask: Callable[[Broker], Any], event: e.Input | None = None) -> Future[Any]:
+        """Ask the core something between two inputs, or right after this one.
 
-        def run() -> None:
-            try:
-                answer.set_result(ask(self.broker))
-            except Exception as error:  # noqa: BLE001 - the caller gets it
-                answer.set_exception(error)
-
-        self.post(run)
-        return answer
+        The future has the answer, the error of either, or :class:`ClosedError` if the thread has ended.
+        """
+        instruction = Instruction(event, ask)
+        if not self._inbox.put(instruction):
+            instruction.answer.set_exception(_ended())
+        return instruction.answer
 
     def stop(self) -> None:
         """Write what is under way, answer it, and end; returns when the thread and the disk threads have ended."""
-        self.post(self._request_stop)
-        self._thread.join()
-
-    def _request_stop(self) -> None:
         self._stopping = True
+        self.post(e.Tick())
+        self._thread.join()
 
     # -- the loop ------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, effects: Sequence[e.Effect]) -> None:
         try:
+            self._execution.carry_out(effects)
             next_tick_ns = self._clock.monotonic_ns()
             while not self._stopping:
                 wait_ms = max(0, (next_tick_ns - self._clock.monotonic_ns()) // 1_000_000)
-                ready = dict(self._poller.poll(wait_ms))
-                self._take_inbox()
-                if self._router in ready:
-                    self._take_messages()
-                for endpoint, peer in list(self._peers.items()):
-                    if peer in ready:
-                        self._take_from_peer(endpoint, peer)
+                self._turn(min(wait_ms, CONGESTED_MS) if self._router.congested else wait_ms)
                 if self._clock.monotonic_ns() >= next_tick_ns:
                     next_tick_ns = self._clock.monotonic_ns() + TICK_NS
-                    self._flush_backlogs()
                     self._handle(e.Tick())
             self._finish()
-        except BaseException as error:  # noqa: BLE001 - whoever owns the thread decides what a crash means
+        except BaseException as error:
             log.exception("broker %s cannot go on", self.broker.instance)
             self._on_crash(error)
         finally:
-            self._context.destroy(linger=200)
+            self._end()
+
+    def _turn(self, wait_ms: int) -> None:
+        ready = dict(self._poller.poll(wait_ms))
+        self._take_inbox()
+        self._router.flush()
+        if self._router.socket in ready:
+            self._take_messages(self._router.receive, lambda frames: e.Received(frames[0], frames[1:]))
+        for endpoint in self._peers.ready(ready):
+            self._take_messages(partial(self._peers.receive, endpoint), partial(e.PeerReceived, endpoint))
 
     def _finish(self) -> None:
         """Acknowledged means durable, and what is durable should still be answered."""
-        self._committer.close()
-        self._take_inbox()
-        self._reader.close()
-        self._take_inbox()
+        self._poller.unregister(self._router.socket)
+        self._handle(e.Tick())  # acknowledgements that were waiting for one
+        deadline_ns = self._clock.monotonic_ns() + FINISH_NS
+        while self.broker.ledgers.pending_bytes and self._clock.monotonic_ns() < deadline_ns:
+            self._poller.poll(TICK_NS // 1_000_000)
+            self._take_inbox()
+        self._router.flush()
 
-    def start_core(self, effects: list[e.Effect]) -> None:
-        """Execute the effects of ``Broker.start`` in the thread."""
-        self.post(lambda: self._execute(effects))
+    def _end(self) -> None:
+        self._execution.close()
+        for item in self._inbox.close():
+            if isinstance(item, Instruction):
+                item.answer.set_exception(_ended())
+        self._context.destroy(linger=LINGER_MS)
 
-    def now_ns(self) -> int:
-        """The time the core sees."""
+    def _now_ns(self) -> int:
         return self._wall_offset_ns + self._clock.monotonic_ns()
 
     def _take_inbox(self) -> None:
-        try:
-            while os.read(self._wake_read, 4096):
-                pass
-        except BlockingIOError:
-            pass
-        for _ in range(len(self._inbox)):
-            item = self._inbox.popleft()
-            if callable(item):
-                item()
-            else:
+        for item in self._inbox.take_all():
+            if isinstance(item, Instruction):
+                self._follow(item)
+            elif isinstance(item, DISK):
                 self._handle(item)
+            else:
+                self._try(item)
 
-    def _take_messages(self) -> None:
-        receive = self._router.recv_multipart
-        for _ in range(DRAIN_AT_ONCE):
-            try:
-                session, *frames = receive(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            try:
-                self._handle(e.Received(session, frames))
-            except Exception:  # our bug: one peer's message must not take the others' service away
-                self.internal_errors += 1
-                log.exception("broker %s: a message could not be handled", self.broker.instance)
-                self._execute(self.broker.handle(e.Unroutable(session), self.now_ns()))
+    def _follow(self, instruction: Instruction) -> None:
+        effects: list[e.Effect] = []
+        try:
+            if instruction.event is not None:
+                effects = self.broker.handle(instruction.event, self._now_ns())
+            instruction.answer.set_result(instruction.ask(self.broker))
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            instruction.answer.set_exception(error)
+        self._execution.carry_out(effects)
 
-    def _take_from_peer(self, endpoint: str, peer: zmq.Socket[bytes]) -> None:
+    def _take_messages(
+        self, receive: Callable[[], list[bytes] | None], as_input: Callable[[list[bytes]], e.Input]
+    ) -> None:
         for _ in range(DRAIN_AT_ONCE):
-            try:
-                frames = peer.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            frames = receive()
+            if frames is None:
                 return
-            self._handle(e.PeerReceived(endpoint, frames))
-            if endpoint not in self._peers:
-                return
+            self._try(as_input(frames))
+
+    def _try(self, event: e.Input) -> None:
+        """Handle what came from outside: our own bug in it must not take everybody's service away."""
+        try:
+            effects = self.broker.handle(event, self._now_ns())
+        except Exception:
+            self.internal_errors += 1
+            log.exception("broker %s: %s could not be handled", self.broker.instance, type(event).__name__)
+            if isinstance(event, e.Received):  # what its sender believes is in doubt: it begins anew
+                self._try(e.Unroutable(event.session))
+            return
+        self._execution.carry_out(effects)
 
     def _handle(self, event: e.Input) -> None:
-        self._execute(self.broker.handle(event, self.now_ns()))
+        self._execution.carry_out(self.broker.handle(event, self._now_ns()))
 
-    def _execute(self, effects: Sequence[e.Effect]) -> None:
-        for effect in effects:
-            match effect:
-                case e.Send(session, message, frames):
-                    self._send(session, [encode(message), *frames])
-                case e.Write() | e.RollSegment():
-                    self._committer.submit(effect)
-                case e.Read():
-                    self._reader.submit(effect)
-                case e.SendPeer(endpoint, message, frames):
-                    self._send_peer(endpoint, [encode(message), *frames])
-                case e.Dial(endpoint):
-                    self._dial(endpoint)
-                case e.HangUp(endpoint):
-                    peer = self._peers.pop(endpoint, None)
-                    if peer is not None:
-                        self._poller.unregister(peer)
-                        peer.close(linger=0)
 
-    # -- sockets -------------------------------------------------------------------------------------------------------
-
-    def _send(self, session: bytes, parts: list[Buffer]) -> None:
-        backlog = self._backlogs.get(session)
-        if backlog is not None:
-            backlog.append(parts)
-            if len(backlog) > self._limits.send_queue_messages:
-                self._drop(session)
-            return
-        if not self._try_send(session, parts):
-            self._backlogs[session] = deque([parts])
-
-    def _try_send(self, session: bytes, parts: list[Buffer]) -> bool:
-        """False if the peer's queue is full (no credit left in ZeroMQ's terms)."""
-        try:
-            self._router.send_multipart([session, *parts], zmq.NOBLOCK, copy=False)
-        except zmq.Again:
-            return False
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._drop(session)
-        return True
-
-    def _drop(self, session: bytes) -> None:
-        self._backlogs.pop(session, None)
-        self.post(e.Unroutable(session))
-
-    def _flush_backlogs(self) -> None:
-        for session, backlog in list(self._backlogs.items()):
-            while backlog and self._try_send(session, backlog[0]):
-                backlog.popleft()
-            if not backlog:
-                self._backlogs.pop(session, None)
-
-    def _dial(self, endpoint: str) -> None:
-        peer = self._context.socket(zmq.DEALER)
-        peer.linger = 0
-        peer.setsockopt(zmq.RECONNECT_IVL, 20)
-        peer.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
-        peer.setsockopt(zmq.MAXMSGSIZE, self._limits.frame_bytes)
-        peer.rcvhwm = self._limits.receive_queue_messages
-        peer.connect(endpoint)
-        self._peers[endpoint] = peer
-        self._poller.register(peer, zmq.POLLIN)
-
-    def _send_peer(self, endpoint: str, parts: list[Buffer]) -> None:
-        peer = self._peers.get(endpoint)
-        if peer is None:
-            return
-        try:
-            peer.send_multipart(parts, zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # its queue is full because it does not answer: the link notices the silence and starts anew
+def _ended() -> ClosedError:
+    return ClosedError("the broker of this instance has ended")

@@ -1,7 +1,7 @@
 """A bus instance: one incarnation of one broker on one directory, as a plain class.
 
-Ray makes an actor of it (``remote.py``); ``python -m fedbus_actors.bus_instance`` runs it in a process of its own. It owns
-the directory's lock, recovers its ledgers, opens the next one and runs the broker thread.
+Ray makes an actor of it (``remote.py``); ``python -m fedbus_actors.bus_instance`` runs it in a process of its own. It
+owns the directory's lock, recovers its ledgers, opens the next one and runs the broker thread.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from threading import Event
 
 import click
 import msgspec
+import zmq
 
 from fedbus.broker import effects as e
 from fedbus.broker.broker import Broker
@@ -26,6 +27,7 @@ from fedbus.storage.data_directory import DirectoryLock, InstanceDirectory
 from fedbus.storage.ledger_files import LedgerFiles
 from fedbus.storage.ledger_reader import EventsRead
 from fedbus_actors.broker_thread import BrokerThread
+from fedbus_actors.router_socket import RouterSocket
 
 CALL_TIMEOUT_S = 10.0
 
@@ -48,24 +50,16 @@ class HeldLedgers:
     """The ledger files an instance reads: its own, and those of drained instances it has adopted."""
 
     def __init__(self, own: LedgerFiles) -> None:
-        self.own = own
-        self._adopted: list[LedgerFiles] = []
+        self._own = own
+        self._adopted: dict[str, LedgerFiles] = {}  # by ledger
 
     def add(self, files: LedgerFiles) -> None:
         """Read these too."""
-        self._adopted.append(files)
+        self._adopted |= {info.id: files for info in files.ledgers()}
 
     def read(self, ledger: str, offset: int, max_bytes: int) -> EventsRead:
         """As :meth:`LedgerFiles.read`, wherever the ledger is."""
-        for files in (*self._adopted, self.own):
-            if files is self.own or any(info.id == ledger for info in files.ledgers()):
-                return files.read(ledger, offset, max_bytes)
-        raise AssertionError("the own files come last")
-
-    def close(self) -> None:
-        """Close all files."""
-        for files in (*self._adopted, self.own):
-            files.close()
+        return self._adopted.get(ledger, self._own).read(ledger, offset, max_bytes)
 
 
 class BusInstance:
@@ -80,9 +74,24 @@ class BusInstance:
         self.config = config
         self._clock = clock or SystemClock()
         self._locks: list[DirectoryLock] = []
+        self._files: list[LedgerFiles] = []
+        context = zmq.Context()
+        try:
+            # The address first: an instance that cannot be reached leaves no trace on the disk.
+            router = RouterSocket(context, config.host, config.port, config.limits)
+            self.port = router.port
+            self._start(context, router, on_crash or _log_crash)
+        except BaseException:
+            context.destroy(linger=0)
+            self._release()
+            raise
+
+    def _start(
+        self, context: zmq.Context[zmq.Socket[bytes]], router: RouterSocket, on_crash: Callable[[BaseException], None]
+    ) -> None:
+        config = self.config
         own = self._open(config.instance, config.directory)
         self._held = HeldLedgers(own)
-        epoch = own.next_epoch
         # Adopted state first: what this instance wrote after the adoption is newer.
         closed: dict[str, int] = {}
         state: list[tuple[str, Record]] = []
@@ -93,17 +102,17 @@ class BusInstance:
             state += files.state_records()
         closed |= _ends(own)
         state += own.state_records()
-        broker = Broker(config.region, f"{config.region}/{config.instance}", own.create(epoch), closed, config.limits)
-        crashed = on_crash or _log_crash
-        self._thread = BrokerThread(broker, own, self._held, config.host, config.port, self._clock, crashed)
-        self.port = self._thread.port
-        self._thread.start_core(broker.start(state, self._thread.now_ns()))
+        name = f"{config.region}/{config.instance}"
+        broker = Broker(config.region, name, own.create(own.next_epoch), closed, config.limits)
+        self._thread = BrokerThread(broker, context, router, self._clock, on_crash)
+        self._thread.start(state, own, self._held)
 
     def _open(self, instance: str, path: str) -> LedgerFiles:
         directory = InstanceDirectory(Path(path))
         self._locks.append(directory.lock().acquire())
         files = LedgerFiles(directory.path, self.config.region, instance, self.config.limits, self._now_ms)
         files.open()
+        self._files.append(files)
         for tail in files.set_aside:
             log.warning("instance %s: a torn tail was set aside in %s", instance, tail)
         for info in files.ledgers():
@@ -116,32 +125,38 @@ class BusInstance:
 
     def status(self) -> BrokerStatus:
         """What the core reports, between two inputs."""
-        status: BrokerStatus = self._thread.call(lambda broker: broker.status()).result(CALL_TIMEOUT_S)
+        return self._apply(None)
+
+    def _apply(self, event: e.Input | None) -> BrokerStatus:
+        status: BrokerStatus = self._thread.call(lambda broker: broker.status(), event).result(CALL_TIMEOUT_S)
         return status
 
     def apply_table(self, version: int, data: bytes) -> None:
-        """A routing table from the manager; older ones than the present are ignored."""
-        self._thread.post(e.ApplyTable(version, data))
+        """A routing table from the manager, older ones are ignored; :class:`ProtocolError` if it cannot be read."""
+        self._apply(e.ApplyTable(version, data))
 
     def apply_links(self, links: list[e.PeerLink]) -> None:
         """The links to hold from now on."""
-        self._thread.post(e.ApplyLinks(links))
+        self._apply(e.ApplyLinks(links))
 
     def drain(self) -> None:
         """Take no new batches from now on."""
-        self._thread.post(e.Drain())
+        self._apply(e.Drain())
 
     def adopt(self, instance: str, directory: str) -> BrokerStatus:
         """Serve the ledgers in a stopped instance's directory; returns when its state is taken over."""
         files = self._open(instance, directory)
         self._held.add(files)
-        self._thread.post(e.Adopt(_ends(files), list(files.state_records())))
-        return self.status()
+        return self._apply(e.Adopt(_ends(files), list(files.state_records())))
 
     def stop(self) -> None:
         """Write and answer what is under way, close the files, give the directories back."""
         self._thread.stop()
-        self._held.close()
+        self._release()
+
+    def _release(self) -> None:
+        for files in self._files:
+            files.close()
         for lock in self._locks:
             lock.release()
 

@@ -1,7 +1,7 @@
 """The composition root: brings a federation up on a Ray cluster and takes it down again.
 
-A cluster of its own (``local``) lives in one short run directory, with HAProxy's files, and is gone without a trace after
-:meth:`Federation.stop`, but for the data directory. On an existing cluster only what is ours is started and removed.
+A cluster of its own (``local``) lives in one short run directory, with HAProxy's files, and is gone without a trace
+after :meth:`Federation.stop`, but for the data directory. On an existing cluster only what is ours is started and removed.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import contextlib
 import logging
 import math
 import os
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from threading import Event
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import httpx
 import ray
 
 from fedbus.clock import Clock, SystemClock
-from fedbus.errors import EnvironmentUnusableError
+from fedbus.errors import EnvironmentUnusableError, FedbusError
 from fedbus.options.federation import FederationOptions
 from fedbus.storage.data_directory import DataDirectory, DirectoryLock
 from fedbus.threads import spawn
@@ -64,9 +65,11 @@ class Federation:
         began_ns = self._real.monotonic_ns()
         try:
             self._start()
-        except BaseException:
+        except BaseException as error:
             self.stop()
-            raise
+            if isinstance(error, FedbusError) or not isinstance(error, Exception):
+                raise
+            raise EnvironmentUnusableError(f"the federation cannot start: {_cause(error)}") from error
         self._progress(f"ready after {(self._real.monotonic_ns() - began_ns) / 1e9:.1f} s")
 
     def _start(self) -> None:
@@ -114,6 +117,10 @@ class Federation:
                     ) from None
 
     def _start_ray(self) -> None:
+        with _own_signals():
+            self._join_or_start_ray()
+
+    def _join_or_start_ray(self) -> None:
         common: dict[str, Any] = {"namespace": remote.NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
         if self._run_directory is None:
             ray.init(address=self._cluster, **common)
@@ -129,9 +136,9 @@ class Federation:
         )
 
     def _start_actors(self) -> None:
-        from fedbus_actors.federation_manager import FederationManager  # noqa: PLC0415 - heavy: not for the CLI's start
-        from fedbus_actors.forecaster import Forecaster  # noqa: PLC0415
-        from fedbus_actors.health_monitor import HealthMonitor  # noqa: PLC0415
+        from fedbus_actors.federation_manager import FederationManager
+        from fedbus_actors.forecaster import Forecaster
+        from fedbus_actors.health_monitor import HealthMonitor
 
         options = self.options
         for region in options.regions:
@@ -161,7 +168,7 @@ class Federation:
                 raise EnvironmentUnusableError(f"not ready after {READY_S:.0f} s: {said}")
 
     def _start_gateway(self) -> None:
-        from fedbus_serve.deploy import deploy_gateway  # noqa: PLC0415 - imports Ray Serve
+        from fedbus_serve.deploy import deploy_gateway
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its progress is not ours
         deploy_gateway(self.options)
@@ -198,14 +205,14 @@ class Federation:
             self._lock = None
 
     def abandon(self) -> None:
-        """Leave without stopping anything, where processes were killed already: only the run directory goes."""
+        """End a cluster of our own at once. What was acknowledged is on disk; the next start recovers it."""
         if self._run_directory is not None:
-            self._run_directory.remove()
+            self._run_directory.remove(0.0)
 
     def _stop_gateway(self) -> None:
-        from ray import serve  # noqa: PLC0415 - heavy, and only here
+        from ray import serve
 
-        from fedbus_serve.gateway import APPLICATION  # noqa: PLC0415
+        from fedbus_serve.gateway import APPLICATION
 
         if self._run_directory is None:
             serve.delete(APPLICATION)
@@ -226,6 +233,20 @@ class Federation:
         remote.ask({name: handle.stop.remote for name, handle in instances.items()}, 15.0)
         for name in ours:
             remote.end(name)
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts handlers of its own in place of the caller's: put those back."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _settle(future: Future[None], work: Callable[[], None]) -> None:

@@ -102,8 +102,12 @@ class FederationManager:
     def change(self, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """An operator's change (see ``region_changes.py``); the next tick comes at once."""
         answer = self._changes.apply(change, name, value)
-        self._next_tick_ns = 0
+        self.hurry()
         return answer
+
+    def hurry(self) -> None:
+        """Let the next tick come at once."""
+        self._next_tick_ns = 0
 
     def schemas(self, call: str, *arguments: Any) -> Any:
         """The schema registry's store (``revision``, ``load``, ``commit``): the registry's home is one region's store."""

@@ -26,6 +26,7 @@ from fedbus_actors.pinned_instance import InstanceReport
 from fedbus_actors.provisioner import Provisioner
 
 ASK_S = 2.0
+POLL_S = 0.5
 STOP_S = 15.0
 
 log = logging.getLogger(__name__)
@@ -38,10 +39,16 @@ class Member:
         self.record = record
         self.handle = handle
         self.report: InstanceReport | None = None
-        self.report_real_ns = 0
+        self.asked: Any = None  # the call for a report that is under way
         self.fresh = False
         self.vital = Vital(InstanceHealth("starting", now_ns), None)
         self.drain_until_ns: int | None = None
+
+    def ask(self) -> Any:
+        """Ask for a report, unless it has been asked and has not answered."""
+        if self.asked is None:
+            self.asked = self.handle.report.remote()
+        return self.asked
 
     @property
     def name(self) -> str:
@@ -96,14 +103,17 @@ class Fleet:
     # -- watching ------------------------------------------------------------------------------------------------------
 
     def poll(self, monitor: Any) -> None:
-        """Ask every instance for its report and the monitor for its judgement, side by side."""
+        """Ask every instance for its report and the monitor for its judgement, side by side.
+
+        Who starts or hangs is not waited for: its answer is taken by a later poll.
+        """
         for member in self.members.values():
             member.handle = member.handle or self._provisioner.start(member.record)
         calls: dict[str, Callable[[], Any]] = {
-            name: member.handle.report.remote for name, member in self.members.items() if member.handle is not None
+            name: member.ask for name, member in self.members.items() if member.handle is not None
         }
         targets = [self._target(member) for member in self.members.values() if member.report is not None]
-        answers = remote.ask(calls | {"": lambda: monitor.watch.remote(targets)}, ASK_S)
+        answers = remote.ask(calls | {"": lambda: monitor.watch.remote(targets)}, POLL_S)
         vitals = answers.pop("", None)
         if isinstance(vitals, dict):
             for name, vital in vitals.items():
@@ -118,9 +128,10 @@ class Fleet:
 
     def _heard(self, member: Member, answer: Any) -> None:
         member.fresh = isinstance(answer, InstanceReport)
+        if not isinstance(answer, TimeoutError):
+            member.asked = None
         if isinstance(answer, InstanceReport):
             before, member.report = member.report, answer
-            member.report_real_ns = self._real.now_ns()
             ledger = LedgerId.parse(answer.status.ledger)
             record = member.record
             changes: dict[str, Any] = {}

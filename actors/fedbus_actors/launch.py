@@ -20,8 +20,8 @@ def launch(
 ) -> Federation:
     """A federation, not yet started, on a cluster of its own (``local``) or on the one its regions name.
 
-    ``clock``: the control plane's; ``progress`` gets a line a step. Raises :class:`ConfigurationError` if the regions name
-    several clusters, :class:`EnvironmentUnusableError` if Ray was imported before its environment could be prepared.
+    ``clock``: the control plane's; ``progress`` gets a line a step. Raises :class:`ConfigurationError` if the regions
+    name several clusters, :class:`EnvironmentUnusableError` if Ray was imported before its environment could be prepared.
     """
     clusters = {region.cluster for region in options.regions.values()}
     if len(clusters) > 1:
@@ -37,7 +37,7 @@ def launch(
     try:
         if run_directory is not None:
             run_directory.prepare()
-        from fedbus_actors.federation import Federation  # noqa: PLC0415 - imports Ray, so only now
+        from fedbus_actors.federation import Federation
 
         return Federation(options, run_directory, clock, progress)
     except BaseException:

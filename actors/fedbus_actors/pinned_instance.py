@@ -36,7 +36,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class InstanceReport(msgspec.Struct, frozen=True):
-    """What an instance tells its manager each time."""
+    """What an instance tells its manager each time; ``made_ns`` and ``started_ns`` are its own wall time."""
 
     status: BrokerStatus
     usage: Usage
@@ -44,6 +44,7 @@ class InstanceReport(msgspec.Struct, frozen=True):
     pid: int
     directory_uuid: str
     started_ns: int
+    made_ns: int
     adopted: dict[str, str]
 
 
@@ -83,8 +84,9 @@ class PinnedInstance(BusInstance):
     def report(self) -> InstanceReport:
         """Status and resource usage."""
         return InstanceReport(
-            self.status(), self._usage(), self.port, os.getpid(), self._directory_uuid, self._started_ns, self._adopted
-        )
+            self.status(), self._usage(), self.port, os.getpid(), self._directory_uuid, self._started_ns,
+            self._clock.now_ns(), self._adopted,
+        )  # fmt: skip
 
     def _usage(self) -> Usage:
         before_ns, before = self._network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fedbus.clock import Clock
+from fedbus.clock import Clock, SystemClock
 from fedbus.control.load import CounterReading, LoadHistory, LoadMeter, LoadSample
 from fedbus.control.view import ObservedLoad
 from fedbus.options.control import ForecastingOptions
@@ -13,6 +13,8 @@ from fedbus.storage.store import Store
 from fedbus_actors.fleet import Member
 
 OBSERVED_SLOTS = 2
+#: A report is taken at the latest in the poll after the one it was asked for.
+LONGEST_WAIT_NS = 3_000_000_000
 
 
 class RegionLoad:
@@ -23,6 +25,7 @@ class RegionLoad:
         self._options = options
         self._store = store
         self._clock = clock
+        self._real = SystemClock()
         now_ns = clock.now_ns()
         self.slot_s = options.slot_s
         self._meter = LoadMeter(now_ns, self.slot_s)
@@ -44,6 +47,8 @@ class RegionLoad:
             present.add(member.record.id)
             if member.report is not None and member.fresh:
                 self._read(member, now_ns)
+            else:  # whoever stands in for it has its load now; until that is known, the last slots hold
+                self.rates.pop(member.record.id, None)
         for gone in set(self._before) - present:
             self._meter.forget(gone)
             del self._before[gone]
@@ -60,14 +65,13 @@ class RegionLoad:
         # Events that came over links are this region's load too: they are written and dispatched here.
         events = counters["events_in"] + counters["linked_events"]
         epoch = LedgerId.parse(member.report.status.ledger).epoch
-        reading = CounterReading(
-            instance, epoch, self._started_ns(member, now_ns), now_ns, events, counters["bytes_in"]
-        )  # fmt: skip
+        started_ns, made_ns = self._moments(member, now_ns)
+        reading = CounterReading(instance, epoch, started_ns, made_ns, events, counters["bytes_in"])
         self._meter.read(reading)
         before = self._before.get(instance)
         continued = before is not None and before.epoch == epoch
-        if before is not None and before.epoch == epoch and now_ns > before.time_ns:
-            passed_s = (now_ns - before.time_ns) / 1e9
+        if before is not None and before.epoch == epoch and made_ns > before.time_ns:
+            passed_s = (made_ns - before.time_ns) / 1e9
             self.rates[instance] = (events - before.events) / passed_s, (reading.bytes - before.bytes) / passed_s
         known_in, known_out = (
             (self.published.get(instance, 0), self._delivered.get(instance, 0)) if continued else (0, 0)
@@ -77,12 +81,16 @@ class RegionLoad:
         self.published[instance], self._delivered[instance] = counters["events_in"], counters["events_out"]
         self._before[instance] = reading
 
-    def _started_ns(self, member: Member, now_ns: int) -> int:
-        """When the incarnation began, in the control plane's time (it reports real time)."""
+    def _moments(self, member: Member, now_ns: int) -> tuple[int, int]:
+        """When the incarnation began and when it reported, in the control plane's time (it tells its own real time).
+
+        A report may have waited for those of slower instances; a node's clock may be wrong by more than that.
+        """
         assert member.report is not None
         scale = 1 / self._clock.real_seconds(1.0)
-        real_ns = member.report_real_ns - member.report.started_ns
-        return now_ns - round(real_ns * scale)
+        waited_ns = max(0, min(LONGEST_WAIT_NS, self._real.now_ns() - member.report.made_ns))
+        made_ns = now_ns - round(waited_ns * scale)
+        return made_ns - round((member.report.made_ns - member.report.started_ns) * scale), made_ns
 
     @property
     def complete(self) -> bool:

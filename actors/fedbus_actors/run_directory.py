@@ -17,6 +17,14 @@ import psutil
 
 PREFIX = "fedbus-"
 OWNER_FILE = "owner.pid"
+LONGEST_PARENT = 20
+GRACE_S = 5.0
+# What Ray would say on our terminal: how Serve's shutdown ends each time, restarts (the manager reports them), that we
+# have many actors.
+SKIPPED_OUTPUT = (
+    r"Task ServeController\.graceful_shutdown failed|^A worker died or was killed while executing a task"
+    r"|worker processes have been started on node"
+)
 
 
 class RunDirectory:
@@ -26,8 +34,8 @@ class RunDirectory:
     """
 
     def __init__(self) -> None:
-        sweep(Path(tempfile.gettempdir()))
-        self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        sweep(parent())
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent()))
         (self.path / OWNER_FILE).write_text(str(os.getpid()))
 
     @property
@@ -39,9 +47,17 @@ class RunDirectory:
         """Put what a head needs into this process's environment. Before Ray is imported."""
         os.environ.update(head_environment(self.path))
 
-    def remove(self) -> None:
-        """Delete everything."""
+    def remove(self, grace_s: float = GRACE_S) -> None:
+        """Delete everything, after ending what still runs from here (an interrupted start leaves Ray's agents)."""
+        _, running = psutil.wait_procs(processes_of(self.path), grace_s)
+        _kill(running)
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def parent() -> Path:
+    """Where run directories are made: HAProxy takes 97 characters for a socket, and 75 of them are spent below."""
+    chosen = tempfile.gettempdir()
+    return Path(chosen if len(chosen) <= LONGEST_PARENT else "/tmp")  # noqa: S108 - mkdtemp makes a private one there
 
 
 def stale(root: Path) -> list[Path]:
@@ -57,20 +73,37 @@ def stale(root: Path) -> list[Path]:
 def sweep(root: Path) -> list[Path]:
     """Remove run directories whose owner is dead, and end the processes that were started from them."""
     directories = stale(root)
-    for process in psutil.process_iter(["cmdline"]) if directories else ():
-        arguments = process.info["cmdline"] or []
-        if any(f"{directory}/" in argument for directory in directories for argument in arguments):
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                process.wait(5)
     for directory in directories:
+        _kill(processes_of(directory))
         shutil.rmtree(directory, ignore_errors=True)
     return directories
 
 
+def processes_of(directory: Path) -> list[psutil.Process]:
+    """Processes of the cluster that lives there: they name it in their arguments or, under Ray's titles, log into it."""
+    inside, found = f"{directory}/", []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            arguments = process.cmdline()
+            if any(inside in argument for argument in arguments) or (
+                arguments[:1]
+                and arguments[0].startswith("ray::")
+                and any(inside in f.path for f in process.open_files())
+            ):
+                found.append(process)
+    return found
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, GRACE_S)
+
+
 def head_environment(run_directory: Path) -> dict[str, str]:
     """What a head must have in its environment: HAProxy in front of Serve, all files below the run directory, a token."""
-    haproxy = run_directory / "haproxy"
+    haproxy = run_directory / "h"
     haproxy.mkdir()
     metrics_port, stats_port = _free_ports(2)
     return {
@@ -79,12 +112,13 @@ def head_environment(run_directory: Path) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
-        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "m.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS_SKIP_REGEX": SKIPPED_OUTPUT,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }

@@ -27,6 +27,7 @@ from fedbus.topic import FilterSet
 LINK_CREDIT_EVENTS = 20_000
 EMPTY_STEP_EVENTS = 10_000  # without matches a link reports progress at least this often
 MAX_FILTERS = 4096  # of one pull: each is matched against every topic
+NO_PULL = 0
 BEAT_NS = 500_000_000  # pings, and progress to the ledger that no event carried
 
 
@@ -250,6 +251,7 @@ class LinkTargets:
     def _pull(self, target: LinkTarget, now_ns: int) -> None:
         """Ask for what is missing, if a session stands; delivers of an earlier pull are known by their number."""
         ledger, endpoint = target.link.ledger, target.link.endpoint
+        target.number = NO_PULL  # what is still on its way is not expected any more
         if not self._peers.ready(endpoint):
             return
         reached = self.progress.of(ledger)

@@ -288,7 +288,7 @@ def _checked(decoder: msgspec.msgpack.Decoder[Any], frames: Sequence[Buffer]) ->
         raise ProtocolError("an empty message")
     try:
         message = decoder.decode(frames[0])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         size = len(frames[0])
         raise ProtocolError(f"{size} bytes that are no header of protocol {PROTOCOL_VERSION}: {error}") from None
     expected = 1 + _FRAMES.get(type(message), 0)

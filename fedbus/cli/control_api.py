@@ -32,10 +32,10 @@ class ControlApi:
 
     def page(self, resource: str, **query: str) -> dict[str, Any]:
         """A resource: ``items``, ``stale``, ``stale_regions``, ``as_of``; all its pages in one."""
-        page: dict[str, Any] = self.call("GET", f"/v1/{resource}", **query)
+        page: dict[str, Any] = self.call("GET", f"/v1/{resource}", query=query)
         following = page["next"]
         while following is not None:
-            more = self.call("GET", f"/v1/{resource}", **query, after=following)
+            more = self.call("GET", f"/v1/{resource}", query=query | {"after": following})
             page["items"] += more["items"]
             following = more["next"]
         return page | {"next": None}
@@ -46,7 +46,9 @@ class ControlApi:
         warn_of_stale(page["stale_regions"])
         return list(page["items"])
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None, **query: str) -> Any:
+    def call(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, query: dict[str, str] | None = None
+    ) -> Any:
         """One request; raises the error that the problem document names, UnavailableError if no gateway answers."""
         content = None if body is None else msgspec.json.encode(body)
         headers = self._headers | ({"content-type": "application/json"} if body is not None else {})
@@ -54,7 +56,13 @@ class ControlApi:
         for url in self._urls:
             try:
                 answer = httpx.request(
-                    method, url + path, content=content, params=query, headers=headers, timeout=TIMEOUT_S, trust_env=False
+                    method,
+                    url + path,
+                    content=content,
+                    params=query,
+                    headers=headers,
+                    timeout=TIMEOUT_S,
+                    trust_env=False,
                 )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
                 failure = f"no gateway answers at {url} ({error}): is `fedbus up` running? Choose another with --url"
@@ -93,12 +101,14 @@ def find_instance(api: ControlApi, name: str) -> dict[str, Any]:
     if len(found) == 1:
         return found[0]
     if found:
-        raise NotFoundError(f"{name} is in several regions: write one of {', '.join(each['instance'] for each in found)}")
+        raise NotFoundError(
+            f"{name} is in several regions: write one of {', '.join(each['instance'] for each in found)}"
+        )
     raise NotFoundError(f"no instance {name}; there are {', '.join(full) or 'none'}")
 
 
 def wait_until(done: Callable[[], bool], patience_s: float, what: str) -> None:
-    """Ask until it is done; a gateway that is busy meanwhile is asked again. Raises UnavailableError when it takes long."""
+    """Ask until it is done, also through moments without an answer; UnavailableError when it takes too long."""
     clock, pause = SystemClock(), Event()
     deadline_ns = clock.monotonic_ns() + int(patience_s * 1e9)
     while clock.monotonic_ns() < deadline_ns:

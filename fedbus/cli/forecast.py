@@ -53,8 +53,8 @@ def _text(found: dict[str, Any]) -> list[Any]:
     if found["model"]:
         parts.append(f"model     {found['model']}{mase}, made at {found['made_at']}")
     if found["scores"]:
-        rows = sorted(found["scores"].items(), key=lambda item: item[1])
-        parts.append(table("backtest", ("model", "#MASE"), ((name, f"{score:.3f}") for name, score in rows)))
+        scores = sorted(found["scores"].items(), key=lambda item: item[1])
+        parts.append(table("backtest", ("model", "#MASE"), ((name, f"{score:.3f}") for name, score in scores)))
     if band:
         step = max(1, -(-len(band) // ROWS))
         quantile = f"#q{found['quantile']:g}"
@@ -70,17 +70,16 @@ def _draw(found: dict[str, Any], file: Path) -> None:
         raise EnvironmentUnusableError("--plot needs matplotlib: pip install matplotlib, or leave --plot out") from None
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.add_subplot()
-    moments = datetime.fromisoformat
     if found["history"]:
-        axes.plot([moments(at) for at, _ in found["history"]], [eps for _, eps in found["history"]], label="load")
+        axes.plot(_times(found["history"]), [eps for _, eps in found["history"]], label="load")
     if found["forecast"]:
-        times = [moments(at) for at, *_ in found["forecast"]]
+        times = _times(found["forecast"])
         _, means, lower, upper = zip(*found["forecast"], strict=True)
         axes.plot(times, means, label=f"forecast ({found['model']})")
         axes.fill_between(times, lower, upper, alpha=0.25, label=f"up to quantile {found['quantile']:g}")
     if found["capacity"]:
-        steps = [(moments(at), eps) for at, eps in found["capacity"]]
-        axes.step([at for at, _ in steps], [eps for _, eps in steps], where="post", label="capacity", linestyle="--")
+        steps = [eps for _, eps in found["capacity"]]
+        axes.step(_times(found["capacity"]), steps, where="post", label="capacity", linestyle="--")
     axes.set_title(f"{found['region']}: events/s")
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left")
@@ -89,3 +88,8 @@ def _draw(found: dict[str, Any], file: Path) -> None:
         figure.savefig(file)
     except (OSError, ValueError) as error:
         raise EnvironmentUnusableError(f"{file}: cannot be drawn: {error}") from None
+
+
+def _times(points: list[list[Any]]) -> Any:
+    """As matplotlib takes them, though its types do not say so."""
+    return [datetime.fromisoformat(point[0]) for point in points]

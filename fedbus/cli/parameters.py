@@ -82,11 +82,12 @@ class Moment(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The same text, once it is known to be one."""
         try:
-            if datetime.fromisoformat(value).tzinfo is not None:
-                return value
+            zone = datetime.fromisoformat(value).tzinfo
         except ValueError:
-            pass
-        self.fail(f"{value!r} is no time with its zone, such as 2026-11-27T08:00:00Z", param, ctx)
+            zone = None
+        if zone is None:
+            self.fail(f"{value!r} is no time with its zone, such as 2026-11-27T08:00:00Z", param, ctx)
+        return value
 
 
 class Attribute(click.ParamType[Any]):

@@ -25,13 +25,17 @@ def list_slas(target: Target, *, as_json: bool) -> None:
     if as_json:
         print_json(slas)
         return
-    rows = ((s["filter"], format_duration(s["max_latency_ms"]), f"{s['availability']:.4%}", s["quantile"]) for s in slas)
+    rows = (
+        (s["filter"], format_duration(s["max_latency_ms"]), f"{s['availability']:.4%}", s["quantile"]) for s in slas
+    )
     show(table("", ("filter", "#latency", "#availability", "#forecast quantile"), rows))
 
 
 @sla.command("set")
 @click.argument("filter", type=Filter())
-@click.option("--latency", "latency_ms", type=Duration(), default="1s", show_default=True, help="Publishing to delivery.")
+@click.option(
+    "--latency", "latency_ms", type=Duration(), default="1s", show_default=True, help="Publishing to delivery."
+)
 @click.option(
     "--availability", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.999, show_default=True,
     help="Share of time in which it is kept.",

@@ -26,7 +26,9 @@ Pages = dict[str, dict[str, Any]]
 
 @click.command()
 @as_json_option
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C (with --json: a line each time).")
+@click.option(
+    "--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C (with --json: a line each time)."
+)
 @click.pass_obj
 def status(target: Target, *, as_json: bool, watch: bool) -> None:
     """Show regions, instances, load against forecast, ledgers, groups, and the last directives with their reasons.
@@ -72,7 +74,18 @@ def _tables(pages: Pages) -> Iterator[Any]:
         yield Text(f"stale, their manager does not answer: {', '.join(stale)}", style="yellow")
     yield table(
         "",
-        ("region", "state", "#inst.", "#load/s", "#capacity/s", "#needed/s", "#forecast/s", "model", "#published", "links from"),
+        (
+            "region",
+            "state",
+            "#inst.",
+            "#load/s",
+            "#capacity/s",
+            "#needed/s",
+            "#forecast/s",
+            "model",
+            "#published",
+            "links from",
+        ),
         (_region(each, forecasts.get(each["region"]), stale) for each in regions),
     )
     yield table(

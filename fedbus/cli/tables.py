@@ -24,7 +24,9 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for name in columns:
         made.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell if isinstance(cell, Text) else Text("-" if cell in (None, "") else str(cell)) for cell in row))
+        made.add_row(
+            *(cell if isinstance(cell, Text) else Text("-" if cell in (None, "") else str(cell)) for cell in row)
+        )
     return made
 
 

@@ -41,15 +41,12 @@ def list_triggers(target: Target, *, as_json: bool) -> None:
 @click.option("--note", default="", help="What people call it.")
 @click.pass_obj
 def add_trigger(
-    target: Target, name: str, start: str, end: str, factor: float | None, extra: float | None, region: str | None,
-    note: str,
-) -> None:  # fmt: skip
+    target: Target, /, name: str, start: str, end: str, factor: float | None, extra: float | None, **felt: str | None
+) -> None:
     """Announce NAME (again under the same name: change it)."""
     if factor is None and extra is None:
         raise click.UsageError("give its effect: --factor 3, --extra 500, or both")
-    body = {
-        "starts": start, "ends": end, "effect": factor or 1.0, "extra_eps": extra or 0.0, "region": region, "note": note,
-    }  # fmt: skip
+    body = {"starts": start, "ends": end, "effect": factor or 1.0, "extra_eps": extra or 0.0, **felt}
     spread = ControlApi(target).call("PUT", f"/v1/triggers/{segment(name)}", body)
     report_spread(spread, f"{name}: announced")
 

@@ -68,7 +68,7 @@ class RoutingTable(msgspec.Struct, frozen=True):
         """Read :meth:`encode`'s bytes; raises :class:`ProtocolError`."""
         try:
             table = _decoder.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ProtocolError(f"a routing table that cannot be read: {error}") from None
         for region in table.regions:
             fits = len(region.slots) == SLOTS * 2

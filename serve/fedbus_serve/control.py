@@ -1,7 +1,8 @@
 """The control API: ``/v1/bootstrap`` and the resources of the control plane, and their OpenAPI description.
 
-What can be written is in ``control_changes.py``. Each resource answers ``{"items": […], "next": …, "stale": …, "stale_regions": […], "as_of": …}``. Items are the views
+Each resource answers ``{"items": […], "next": …, "stale": …, "stale_regions": […], "as_of": …}``. Items are the views
 of :mod:`fedbus_serve.views`; ``stale`` says that a region's manager is away and its items are the last ones heard.
+Writing is in ``control_changes.py``.
 """
 
 from __future__ import annotations

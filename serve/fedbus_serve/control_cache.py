@@ -104,7 +104,7 @@ class ControlCache:
                 return await self._source.change(region, change, name, value)
         except TimeoutError:
             raise UnavailableError(
-                f"region {region}: no answer within {TIMEOUT_S:g} s; the change may have been made: look, then repeat it",
+                f"region {region}: no answer within {TIMEOUT_S:g} s; it may have been done: look, then repeat it",
                 retry_after_ms=1000,
             ) from None
         finally:

@@ -1,7 +1,7 @@
 """What operators can change over HTTP: SLAs, triggers, the number of instances, drain and restart of an instance.
 
-SLAs and triggers are the federation's, while each region keeps a store of its own: they are written to every region, and
-the answer names those that did not take part; the same request again completes it. Everything else is one region's.
+SLAs and triggers are the federation's, while each region keeps a store of its own: they are written to every region,
+and the answer names those that did not take part; the same request again completes it. The rest is one region's.
 A page of another site cannot call these: a browser says where it comes from.
 """
 
@@ -51,7 +51,7 @@ class TriggerBody(Body):
 
     starts: AwareDatetime = Field(description="When the load begins, with its zone.")
     ends: AwareDatetime = Field(description="When it is over.")
-    effect: float = Field(1.0, gt=0, le=MAXIMUM_FACTOR, description="The expected load is so many times the usual one …")
+    effect: float = Field(1.0, gt=0, le=MAXIMUM_FACTOR, description="The load is so many times the usual one …")
     extra_eps: float = Field(0.0, ge=0, description="… plus so many events per second.")
     region: str | None = Field(None, description="None: all regions.")
     note: str = Field("", max_length=256, description="What people call it.")
@@ -129,11 +129,11 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
     async def delete_trigger(id: Name) -> Spread:
         return await _everywhere(cache, "delete_trigger", id)
 
-    @app.put("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Fix the number of instances")
+    @app.put("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Fix the instances")
     async def scale(region: str, body: ScaleBody) -> dict[str, Any]:
         return await cache.change(cache.check_region(region), "scale", "", body.model_dump())
 
-    @app.delete("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Scale by itself again")
+    @app.delete("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Scale by load again")
     async def unscale(region: str) -> dict[str, Any]:
         return await cache.change(cache.check_region(region), "unscale", "")
 
@@ -156,12 +156,10 @@ async def _everywhere(cache: ControlCache, change: str, name: str, value: Any = 
         if isinstance(answer, BaseException) and not isinstance(answer, FedbusError):
             raise answer
     absent = [region for region, answer in outcomes.items() if isinstance(answer, NotFoundError)]
-    failures = {
-        region: answer for region, answer in outcomes.items() if isinstance(answer, FedbusError) and region not in absent
-    }
-    done = [region for region in regions if region not in failures and region not in absent]
-    if done:
-        return Spread(regions=[r for r in regions if r not in failures], failed={r: e.detail for r, e in failures.items()})
+    failures = {r: error for r, error in outcomes.items() if isinstance(error, FedbusError) and r not in absent}
+    if len(absent) + len(failures) < len(regions):
+        held = [region for region in regions if region not in failures]
+        return Spread(regions=held, failed={region: error.detail for region, error in failures.items()})
     if refusals := [error for error in failures.values() if not error.retryable]:
         raise refusals[0]
     if failures:

@@ -97,6 +97,7 @@ class ManagedSchemaStore:
         if isinstance(answer, ray.exceptions.RayTaskError) and isinstance(answer.cause, FedbusError):
             raise answer.cause
         if handle is None or isinstance(answer, Exception):
+            log.warning("schema store of %s: %s failed: %r", self._region, call, answer)
             raise UnavailableError(
                 f"the schema registry's home, region {self._region}, does not answer; schemas known here still work",
                 retry_after_ms=1000,

@@ -1,5 +1,6 @@
 """Random runs of the simulated world from a seed: the steps of the state machines, weighted as life weights them."""
 
+from collections.abc import Callable
 from random import Random
 
 from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, Links, Mutual
@@ -27,35 +28,31 @@ def run_scenario(kind: str, seed: int, steps: int) -> None:
 
 def _arguments(name: str, random: Random) -> dict[str, object]:
     at = random.randrange(1000)
-    match name:
-        case "publish":
-            keys = [random.randrange(4) for _ in range(random.randint(1, 8))]
-            return {"at": at, "topic": random.choice(TOPICS), "keys": keys}
-        case "subscribe":
-            group = random.choice(["", "g", "g", "h"])
-            start = random.choice(["earliest", "earliest", "latest"])
-            filters = random.randrange(len(FILTERS))
-            return {"at": at, "group": group, "filters": filters, "start": start, "credit": random.randint(1, 40)}
-        case "consume":
-            return {"at": at, "how": random.choice(HOW)}
-        case "leave":
-            return {"at": at, "politely": random.random() < 0.5}
-        case "commit":
-            return {"at": at, "most": random.randint(1, 8)}
-        case "wait":
-            return {"milliseconds": random.choice([20, 20, 20, 100, 200, 500, 500, 4000, 11_000])}
-        case "crash":
-            return {"at": at, "survivors": random.choice([0, 0, 1, 2, 5])}
-        case "reroute":
-            return {"at": at, "to": random.randrange(1000)}
-        case "fill_disk":
-            return {"at": at, "full": random.random() < 0.4}
-        case "damage":
-            return {"at": at, "which": random.randrange(1000)}
-        case "want" | "want_back":
-            return {"filters": at}
-        case "move_links":
-            return {"losses": [random.random() < 0.15 for _ in range(12)]}
-        case "manager_looks" | "move_links_well":
-            return {}
-    return {"at": at}
+    made: dict[str, Callable[[], dict[str, object]]] = {
+        "publish": lambda: {
+            "at": at,
+            "topic": random.choice(TOPICS),
+            "keys": [random.randrange(4) for _ in range(random.randint(1, 8))],
+        },
+        "subscribe": lambda: {
+            "at": at,
+            "group": random.choice(["", "g", "g", "h"]),
+            "filters": random.randrange(len(FILTERS)),
+            "start": random.choice(["earliest", "earliest", "latest"]),
+            "credit": random.randint(1, 40),
+        },
+        "consume": lambda: {"at": at, "how": random.choice(HOW)},
+        "leave": lambda: {"at": at, "politely": random.random() < 0.5},
+        "commit": lambda: {"at": at, "most": random.randint(1, 8)},
+        "wait": lambda: {"milliseconds": random.choice([20, 20, 20, 100, 200, 500, 500, 4000, 11_000])},
+        "crash": lambda: {"at": at, "survivors": random.choice([0, 0, 1, 2, 5])},
+        "reroute": lambda: {"at": at, "to": random.randrange(1000)},
+        "fill_disk": lambda: {"at": at, "full": random.random() < 0.4},
+        "damage": lambda: {"at": at, "which": random.randrange(1000)},
+        "want": lambda: {"filters": at},
+        "want_back": lambda: {"filters": at},
+        "move_links": lambda: {"losses": [random.random() < 0.15 for _ in range(12)]},
+        "manager_looks": dict,
+        "move_links_well": dict,
+    }
+    return made.get(name, lambda: {"at": at})()

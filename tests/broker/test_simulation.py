@@ -12,8 +12,8 @@ HOW = ["ack", "ack", "ack", "wait", "wait", "nack", "extend", "part", "forget"]
 pick = st.integers(0, 1000)
 
 
-class Faults(RuleBasedStateMachine):
-    """Two instances of one region; each rule is a step or a fault, the end of every run is that the faults stop."""
+class Clients(RuleBasedStateMachine):
+    """Two instances, producers and consumers; the end of every run is that the faults stop and all must have come."""
 
     regions = ("here", "here")
 
@@ -24,31 +24,39 @@ class Faults(RuleBasedStateMachine):
         for node in self.nodes:
             self.run.producer(node)
 
-    def _of(self, found, at):
+    def teardown(self):
+        if hasattr(self, "run"):
+            self.run.settle()
+
+    def of(self, found, at):
         return found[at % len(found)] if found else None
 
     @rule(at=pick, topic=st.sampled_from(TOPICS), keys=st.lists(st.integers(0, 3), min_size=1, max_size=6))
     def publish(self, at, topic, keys):
-        producer = self._of(self.run.producers, at)
+        producer = self.of(self.run.producers, at)
         if len(producer.waiting) < 6:
             producer.publish(topic, keys)
 
     @rule(at=pick)
     def send_again(self, at):
-        self._of(self.run.producers, at).send_again()
+        self.of(self.run.producers, at).send_again()
 
     @rule(at=pick, to=pick)
     def reroute(self, at, to):
-        self._of(self.run.producers, at).send_again(self._of(self.nodes, to))
+        self.of(self.run.producers, at).send_again(self.of(self.nodes, to))
 
-    @rule(at=pick, group=st.sampled_from(["", "g", "h"]), filters=pick, start=st.sampled_from(["earliest", "latest"]),
-          credit=st.integers(0, 30))  # fmt: skip
+    @rule(
+        at=pick,
+        group=st.sampled_from(["", "g", "h"]),
+        filters=pick,
+        start=st.sampled_from(["earliest", "latest"]),
+        credit=st.integers(1, 30),
+    )
     def subscribe(self, at, group, filters, start, credit):
-        if len(self.run.consumers) < 8:
-            chosen = FILTERS[["", "g", "h"].index(group)] if group else self._of(FILTERS, filters)
-            node = self._of(self.nodes, at)
-            if node.up:
-                self.run.consumer(node, group, chosen, start, max(credit, 1))
+        node = self.of(self.nodes, at)
+        if len(self.run.consumers) < 8 and node.up:
+            chosen = FILTERS[["", "g", "h"].index(group)] if group else self.of(FILTERS, filters)
+            self.run.consumer(node, group, chosen, start, credit)
 
     @rule(at=pick)
     def hear(self, at):
@@ -57,14 +65,14 @@ class Faults(RuleBasedStateMachine):
 
     @rule(at=pick, how=st.sampled_from(HOW))
     def consume(self, at, how):
-        consumer = self._of(self.run.consumers, at)
+        consumer = self.of(self.run.consumers, at)
         if consumer is not None:
             consumer.hear()
             consumer.settle(how)
 
     @rule(at=pick, politely=st.booleans())
     def leave(self, at, politely):
-        consumer = self._of(self.run.consumers, at)
+        consumer = self.of(self.run.consumers, at)
         if consumer is not None and not consumer.gone():
             if politely:
                 consumer.leave()
@@ -73,17 +81,21 @@ class Faults(RuleBasedStateMachine):
 
     @rule(at=pick)
     def come_back(self, at):
-        consumer = self._of([c for c in self.run.consumers if c.gone() and c.node.up], at)
+        consumer = self.of([c for c in self.run.consumers if c.gone() and c.node.up], at)
         if consumer is not None:
             consumer.connect()
 
+
+class Faults(Clients):
+    """Time, the disk and what goes wrong with it."""
+
     @rule(at=pick, most=st.integers(1, 6))
     def commit(self, at, most):
-        self._of(self.nodes, at).commit(most)
+        self.of(self.nodes, at).commit(most)
 
     @rule(at=pick)
     def read(self, at):
-        self._of(self.nodes, at).read()
+        self.of(self.nodes, at).read()
 
     @rule(milliseconds=st.sampled_from([20, 20, 200, 500, 11_000]))
     def wait(self, milliseconds):
@@ -93,23 +105,23 @@ class Faults(RuleBasedStateMachine):
 
     @rule(at=pick, survivors=st.integers(0, 4))
     def crash(self, at, survivors):
-        node = self._of(self.nodes, at)
+        node = self.of(self.nodes, at)
         if node.up:
             node.crash(survivors)
 
     @rule(at=pick)
     def restart(self, at):
-        node = self._of(self.nodes, at)
+        node = self.of(self.nodes, at)
         if not node.up:
             node.start()
 
     @rule(at=pick, full=st.booleans())
     def fill_disk(self, at, full):
-        self._of(self.nodes, at).disk.full = full
+        self.of(self.nodes, at).disk.full = full
 
     @rule(at=pick)
     def break_disk(self, at):
-        node = self._of(self.nodes, at)
+        node = self.of(self.nodes, at)
         if node.up:
             node.disk.failed = True
 
@@ -122,10 +134,6 @@ class Faults(RuleBasedStateMachine):
                     assert end >= self.run.ends.get(ledger, 0), f"V6: {ledger} went back to {end}"
                     self.run.ends[ledger] = end
 
-    def teardown(self):
-        if hasattr(self, "run"):
-            self.run.settle()
-
 
 class Links(Faults):
     """Two regions; the second pulls from the first, with filters that change, over a connection that loses messages."""
@@ -134,7 +142,7 @@ class Links(Faults):
 
     @rule(filters=pick)
     def want(self, filters):
-        self.run.link(self.nodes[1], self.nodes[0], self._of(FILTERS, filters))
+        self.run.link(self.nodes[1], self.nodes[0], self.of(FILTERS, filters))
 
     @rule()
     def manager_looks(self):
@@ -155,7 +163,7 @@ class Mutual(Links):
 
     @rule(filters=pick)
     def want_back(self, filters):
-        self.run.link(self.nodes[0], self.nodes[1], self._of(FILTERS, filters))
+        self.run.link(self.nodes[0], self.nodes[1], self.of(FILTERS, filters))
 
 
 class Damage(Faults):
@@ -163,14 +171,14 @@ class Damage(Faults):
 
     @rule(at=pick, which=pick)
     def damage(self, at, which):
-        disk = self._of(self.nodes, at).disk
-        ledger, records = self._of(list(disk.ledgers.items()), which)
+        disk = self.of(self.nodes, at).disk
+        ledger, records = self.of(list(disk.ledgers.items()), which)
         if records:
-            disk.damaged.add((ledger, self._of(records, which).number))
+            disk.damaged.add((ledger, self.of(records, which).number))
 
 
 steps = settings(
-    max_examples=80, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=60, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
 TestFaults = Faults.TestCase
 TestFaults.settings = steps

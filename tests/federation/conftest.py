@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,11 @@ class RunningFederation:
     def instance(self, region: str) -> dict[str, Any]:
         """The first instance of a region."""
         return self.items("instances", region)[0]
+
+    def publish(self, topic: str, data: Any) -> httpx.Response:
+        """One JSON event over HTTP, in binary mode."""
+        headers = {"ce-specversion": "1.0", "ce-id": uuid.uuid4().hex, "ce-source": "/test", "ce-type": "test"}
+        return self.http.post(f"/v1/topics/{topic}/events", json=data, headers=headers)
 
     def command(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         """A ``fedbus`` command against this federation."""

@@ -1,8 +1,8 @@
-"""``fedbus doctor``: looks at this machine the way a federation will use it, and says what to do about what it finds."""
+"""``fedbus doctor``: looks at this machine the way a federation will use it, and says what to do about it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,6 @@ if TYPE_CHECKING:
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
-Check = Callable[["FederationOptions", str], Iterator[Finding]]
-CHECKS: tuple[Check, ...] = (
-    version_checks.python,
-    version_checks.ray,
-    version_checks.extras,
-    version_checks.haproxy,
-    network_checks.ports,
-    network_checks.clock_skew,
-    network_checks.plaintext,
-    network_checks.ray_authentication,
-    machine_checks.data_directory,
-    machine_checks.shared_memory,
-    machine_checks.memory,
-    machine_checks.open_files,
-    machine_checks.leftovers,
-)
-
 
 @click.command()
 @federation_options
@@ -49,7 +32,7 @@ def doctor(ctx: click.Context, config: Path | None, data: Path | None, *, as_jso
     """
     target: Target = ctx.obj
     options = read_federation(config, data)
-    findings = [finding for check in CHECKS for finding in check(options, target.url)]
+    findings = list(_findings(options, target.url))
     if as_json:
         print_json(findings)
     else:
@@ -57,3 +40,19 @@ def doctor(ctx: click.Context, config: Path | None, data: Path | None, *, as_jso
         show(table("", ("", "what", "found", "what to do"), rows))
     if any(each.verdict == "fail" for each in findings):
         ctx.exit(1)
+
+
+def _findings(options: FederationOptions, url: str) -> Iterator[Finding]:
+    yield from version_checks.python()
+    yield from version_checks.ray()
+    yield from version_checks.extras()
+    yield from version_checks.haproxy()
+    yield from network_checks.ports(options)
+    yield from network_checks.clock_skew(url)
+    yield from network_checks.plaintext(options)
+    yield from network_checks.ray_authentication(options)
+    yield from machine_checks.data_directory(options)
+    yield from machine_checks.shared_memory()
+    yield from machine_checks.memory()
+    yield from machine_checks.open_files()
+    yield from machine_checks.leftovers()

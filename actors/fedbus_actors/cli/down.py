@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import tempfile
 from pathlib import Path
 from threading import Event
 
@@ -14,9 +13,9 @@ from rich.console import Console
 
 from fedbus.clock import SystemClock
 from fedbus.errors import NotFoundError, UnavailableError
+from fedbus_actors import run_directory
 from fedbus_actors.cli.federation_file import federation_options, read_federation
 from fedbus_actors.cli.holder import is_free, running_process
-from fedbus_actors.run_directory import sweep
 
 POLL_S = 0.1
 
@@ -35,7 +34,7 @@ def down(name: str | None, config: Path | None, data: Path | None, *, patience: 
         raise NotFoundError(f"no federation {directory.name} here{_known(options.data.root)}")
     process = running_process(directory)
     if process is None:
-        swept = sweep(Path(tempfile.gettempdir()))
+        swept = run_directory.sweep(run_directory.parent())
         click.echo(f"{directory.name} does not run" + (f"; cleared away {len(swept)} killed run(s)" if swept else ""))
         return
     with contextlib.suppress(psutil.NoSuchProcess):
@@ -46,6 +45,7 @@ def down(name: str | None, config: Path | None, data: Path | None, *, patience: 
                 f"{directory.name} (process {process.pid}) still stops after {patience} s: wait, or end it with "
                 f"kill -9 {process.pid} and run `fedbus down` again, which clears away what is left"
             )
+    run_directory.sweep(run_directory.parent())  # should it have been killed in the midst of its start
     click.echo(f"{directory.name} is down")
 
 

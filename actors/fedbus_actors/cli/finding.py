@@ -24,5 +24,6 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 def graded(value: float, warn: float, fail: float) -> Verdict:
-    """The verdict on a value of which more is worse."""
-    return "fail" if value >= fail else "warn" if value >= warn else "ok"
+    """The verdict on a value that is bad beyond ``warn`` and worse beyond ``fail``, on whichever side that lies."""
+    value, warn, fail = (value, warn, fail) if fail > warn else (-value, -warn, -fail)
+    return "fail" if value > fail else "warn" if value > warn else "ok"

@@ -15,7 +15,7 @@ import psutil
 from fedbus.clock import SystemClock
 from fedbus.options import FederationOptions
 from fedbus_actors import run_directory
-from fedbus_actors.cli.finding import Finding
+from fedbus_actors.cli.finding import Finding, graded
 
 GIB = 2**30
 FREE_WARN_BYTES, FREE_FAIL_BYTES = 5 * GIB, GIB // 2
@@ -26,7 +26,7 @@ MEMORY_WARN_BYTES, MEMORY_FAIL_BYTES = 2 * GIB, GIB
 OPEN_FILES = 4096
 
 
-def data_directory(options: FederationOptions, url: str) -> Iterator[Finding]:
+def data_directory(options: FederationOptions) -> Iterator[Finding]:
     """Writable, with room, and how long until something is durable: the floor of every publish."""
     root = options.data.root
     place = next(folder for folder in (root, *root.parents) if folder.exists())
@@ -39,8 +39,9 @@ def data_directory(options: FederationOptions, url: str) -> Iterator[Finding]:
         return
     free = shutil.disk_usage(place).free
     few = "free some space" if free < FREE_WARN_BYTES else ""
-    verdict = "fail" if free < FREE_FAIL_BYTES else "warn" if few else "ok"
-    yield Finding(verdict, "data directory", f"{root}, {free / GIB:.1f} GiB free", few)
+    yield Finding(
+        graded(free, FREE_WARN_BYTES, FREE_FAIL_BYTES), "data directory", f"{root}, {free / GIB:.1f} GiB free", few
+    )
     slow = f"publishing waits for it: a disk below {FSYNC_WARN_MS:.0f} ms helps" if took_ms > FSYNC_WARN_MS else ""
     yield Finding("warn" if slow else "ok", "fsync", f"{took_ms:.2f} ms (median of {FSYNCS} × 4 KiB)", slow)
 
@@ -55,7 +56,7 @@ def _fsync_ms(descriptor: int) -> float:
     return statistics.median(took_ns) / 1e6
 
 
-def shared_memory(options: FederationOptions, url: str) -> Iterator[Finding]:
+def shared_memory() -> Iterator[Finding]:
     """Where Ray's object store lives."""
     place = Path("/dev/shm")  # noqa: S108 - that of the system, looked at only
     if not place.is_dir():
@@ -65,14 +66,14 @@ def shared_memory(options: FederationOptions, url: str) -> Iterator[Finding]:
     yield Finding("warn" if remedy else "ok", str(place), f"{free / 2**20:,.0f} MiB free", remedy)
 
 
-def memory(options: FederationOptions, url: str) -> Iterator[Finding]:
+def memory() -> Iterator[Finding]:
     """A local federation of three regions takes about 1.4 GB."""
     free = psutil.virtual_memory().available
-    verdict = "fail" if free < MEMORY_FAIL_BYTES else "warn" if free < MEMORY_WARN_BYTES else "ok"
+    verdict = graded(free, MEMORY_WARN_BYTES, MEMORY_FAIL_BYTES)
     yield Finding(verdict, "memory", f"{free / GIB:.1f} GiB available", "" if verdict == "ok" else "2 GiB should be")
 
 
-def open_files(options: FederationOptions, url: str) -> Iterator[Finding]:
+def open_files() -> Iterator[Finding]:
     """Sockets of clients and segment files are descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     low = soft != resource.RLIM_INFINITY and soft < OPEN_FILES
@@ -80,11 +81,13 @@ def open_files(options: FederationOptions, url: str) -> Iterator[Finding]:
     yield Finding("warn" if low else "ok", "open files", f"{soft:,} at most", remedy)
 
 
-def leftovers(options: FederationOptions, url: str) -> Iterator[Finding]:
+def leftovers() -> Iterator[Finding]:
     """Run directories whose owner was killed, with what may still run from them."""
-    found = run_directory.stale(Path(tempfile.gettempdir()))
+    found = run_directory.stale(run_directory.parent())
     if found:
         names = ", ".join(path.name for path in found)
-        yield Finding("warn", "leftovers", f"{names}, of killed runs", "fedbus down clears them away, fedbus up does, too")
+        yield Finding(
+            "warn", "leftovers", f"{names}, of killed runs", "fedbus down clears them away, fedbus up does, too"
+        )
     else:
         yield Finding("ok", "leftovers", "none")

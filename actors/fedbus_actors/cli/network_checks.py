@@ -19,7 +19,7 @@ SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0  # the header Date has whole seconds
 TIMEOUT_S = 3.0
 
 
-def ports(options: FederationOptions, url: str) -> Iterator[Finding]:
+def ports(options: FederationOptions) -> Iterator[Finding]:
     """What a start would bind; ports of the federation that runs already are its own."""
     try:
         running = running_process(options.data.root / options.name)
@@ -54,7 +54,7 @@ def bindable(host: str, port: int) -> bool:
     return True
 
 
-def clock_skew(options: FederationOptions, url: str) -> Iterator[Finding]:
+def clock_skew(url: str) -> Iterator[Finding]:
     """Our clock against the gateway's, as its answers are dated."""
     if not url.startswith("http"):
         return
@@ -79,8 +79,8 @@ def clock_skew(options: FederationOptions, url: str) -> Iterator[Finding]:
     yield Finding(graded(skew_s, SKEW_WARN_S, SKEW_FAIL_S), "clock skew", f"{skew_s:.1f} s to {url}", remedy)
 
 
-def plaintext(options: FederationOptions, url: str) -> Iterator[Finding]:
-    """This version encrypts nothing: it should not be reachable from elsewhere."""
+def plaintext(options: FederationOptions) -> Iterator[Finding]:
+    """Nothing is encrypted in this version: it should not be reachable from elsewhere."""
     exposed = [name for name, region in options.regions.items() if not region.is_loopback]
     exposed += [] if options.gateway.is_loopback else ["gateway"]
     if exposed:
@@ -90,14 +90,16 @@ def plaintext(options: FederationOptions, url: str) -> Iterator[Finding]:
         yield Finding("ok", "security", "no keys needed: everything listens on this machine only")
 
 
-def ray_authentication(options: FederationOptions, url: str) -> Iterator[Finding]:
+def ray_authentication(options: FederationOptions) -> Iterator[Finding]:
     """A cluster of ours gets its own token; an existing one needs its mode said explicitly, or joining fails late."""
     mode, token = os.environ.get("RAY_AUTH_MODE"), "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
     elsewhere = [name for name, region in options.regions.items() if not region.is_local]
     if not elsewhere:
         yield Finding("ok", "Ray token", "made anew for each start of the local cluster")
     elif mode is None:
-        remedy = "export RAY_AUTH_MODE=token (with RAY_AUTH_TOKEN_PATH) or RAY_AUTH_MODE=disabled, as the cluster has it"
+        remedy = (
+            "export RAY_AUTH_MODE=token (with RAY_AUTH_TOKEN_PATH) or RAY_AUTH_MODE=disabled, as the cluster has it"
+        )
         yield Finding("warn", "Ray token", f"RAY_AUTH_MODE is not set, {', '.join(elsewhere)} join a cluster", remedy)
     elif mode == "token" and not token:
         yield Finding("warn", "Ray token", "RAY_AUTH_MODE=token without a token", "export RAY_AUTH_TOKEN_PATH")

@@ -1,4 +1,4 @@
-"""``fedbus up``: starts a federation on this machine and serves until SIGINT or SIGTERM; ``--detach`` in the background.
+"""``fedbus up``: starts a federation on this machine, serves until SIGINT or SIGTERM; ``--detach``: in the background.
 
 Detached, it is the same program in a session of its own, with its output in ``up.log`` in the data directory; it
 tells its parent through a pipe how far it is, so that the parent needs to watch neither files nor ports.
@@ -18,7 +18,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
-import psutil
 from rich.console import Console
 
 from fedbus.errors import EnvironmentUnusableError
@@ -34,10 +33,6 @@ CTRL_C = 130
 LOG_FILE = "up.log"
 LINES_SHOWN = 20
 READY = "ready"
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM before the federation serves; like KeyboardInterrupt no error that anybody may swallow."""
 
 
 @click.command()
@@ -69,56 +64,61 @@ def _serve(options: FederationOptions, tell: Callable[[str], None]) -> int:
         console.print(line, highlight=False)
         tell(line)
 
-    stopping = Event()
-    received: list[int] = []
+    stopping, signals = Event(), _Signals()
     federation: Federation | None = None
-
-    def interrupted(number: int, _: FrameType | None) -> None:
-        if received:
-            _end_at_once(federation)
-        received.append(number)
-        stopping.set()
-
+    signals.then(signals.unwind)
     try:
-        with _raising_signals():
-            progress(f"starting {options.name}: {', '.join(options.regions)}")
-            with console.status("starting …"):
-                federation = launch(options, progress=progress)
-                federation.start()
-            signal.signal(signal.SIGINT, interrupted)  # Ray has put its own in place of ours
-            signal.signal(signal.SIGTERM, interrupted)
-    except _TerminatedError:
-        return 0
-    click.echo(_addresses(options))
-    sys.stdout.flush()
-    tell(READY)
+        progress(f"starting {options.name}: {', '.join(options.regions)}")
+        with console.status("starting …"):
+            federation = launch(options, progress=progress)
+            federation.start()
+    except BaseException as error:
+        if signals.received or isinstance(error, SystemExit):  # Ray's own handler exits, while Ray starts
+            return signals.exit_status
+        raise
+    signals.then(lambda: _end_at_once(federation) if stopping.is_set() else stopping.set())
+    if signals.received:  # and lost on its way through foreign code
+        stopping.set()
+    else:
+        click.echo(_addresses(options))
+        sys.stdout.flush()
+        tell(READY)
     while not stopping.wait(3600.0):
         pass
     console.print("stopping (Ctrl-C again: at once) …", highlight=False)
     federation.stop()
     console.print("stopped", highlight=False)
-    return CTRL_C if received[0] == signal.SIGINT else 0
+    return signals.exit_status
 
 
-@contextlib.contextmanager
-def _raising_signals() -> Iterator[None]:
-    """While it starts, SIGTERM unwinds as Ctrl-C does, so that what was begun is taken down."""
+class _Signals:
+    """SIGINT and SIGTERM, which first unwind a start that is under way, and later end the wait."""
 
-    def terminated(_: int, __: FrameType | None) -> NoReturn:
-        raise _TerminatedError
+    def __init__(self) -> None:
+        self.received: list[int] = []
 
-    signal.signal(signal.SIGTERM, terminated)
-    try:
-        yield
-    except SystemExit:  # Ray's own handler, which stands in place of ours from its start on
-        raise _TerminatedError from None
+    def then(self, action: Callable[[], None]) -> None:
+        """What to do from now on. Set explicitly: a shell's background jobs begin with SIGINT ignored."""
+
+        def handle(number: int, _: FrameType | None) -> None:
+            self.received.append(number)
+            action()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handle)
+
+    @staticmethod
+    def unwind() -> None:
+        """Leave from wherever it is, so that what was begun is taken down."""
+        raise KeyboardInterrupt
+
+    @property
+    def exit_status(self) -> int:
+        """0 for SIGTERM, 130 for Ctrl-C."""
+        return CTRL_C if self.received[:1] == [signal.SIGINT] else 0
 
 
 def _end_at_once(federation: Federation | None) -> NoReturn:
-    """Kill what we started. What was acknowledged is on disk; the next start recovers it."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            process.kill()
     if federation is not None:
         federation.abandon()
     os._exit(CTRL_C)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from fedbus.options import FederationOptions
 from fedbus_actors.cli.finding import Finding
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
@@ -20,7 +19,7 @@ EXTRA = "cluster"
 INSTALL = "pip install -U 'fedbus[cluster]'"
 
 
-def python(options: FederationOptions, url: str) -> Iterator[Finding]:
+def python() -> Iterator[Finding]:
     """CPython in the supported range."""
     found = f"{platform.python_implementation()} {platform.python_version()} on {platform.system()}"
     version = sys.version_info[:2]
@@ -32,12 +31,12 @@ def python(options: FederationOptions, url: str) -> Iterator[Finding]:
         yield Finding("ok", "Python", found)
 
 
-def ray(options: FederationOptions, url: str) -> Iterator[Finding]:
+def ray() -> Iterator[Finding]:
     """Ray in the range that the package declares."""
     yield from (_installed(each) for each in _requirements() if each.name == "ray")
 
 
-def extras(options: FederationOptions, url: str) -> Iterator[Finding]:
+def extras() -> Iterator[Finding]:
     """Everything else of the cluster extra."""
     findings = [_installed(each) for each in _requirements() if each.name != "ray"]
     wrong = [each for each in findings if each.verdict != "ok"]
@@ -46,7 +45,7 @@ def extras(options: FederationOptions, url: str) -> Iterator[Finding]:
         yield Finding("ok", f"extra {EXTRA}", f"{len(findings)} packages")
 
 
-def haproxy(options: FederationOptions, url: str) -> Iterator[Finding]:
+def haproxy() -> Iterator[Finding]:
     """The proxy in front of the gateway, where Ray Serve looks for it."""
     chosen = os.environ.get("RAY_SERVE_HAPROXY_BINARY_PATH", "")
     if chosen:

@@ -1,7 +1,8 @@
 """Forecast against actual: how near the forecasts came to the load they were made for. Pure.
 
 Of every slot that passed, the forecast counts that was the newest one a provisioning lead before it: the one that could
-still be acted on. The scale is what the seasonal naive forecast (the same time a day ago) would have been wrong by.
+still be acted on. Announced events are left out: triggers raise what is provided, not the forecast. The scale is what
+the seasonal naive forecast (the same time a day ago) would have been wrong by.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import msgspec
 from fedbus.clock import NS_PER_S
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.load import LoadSample
+from fedbus.control.trigger import Trigger
 
 DAY_NS = 86_400 * NS_PER_S
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """Over ``slots`` slots: mean absolute percentage error, mean error over the naive one's, share below the quantile."""
+    """Mean absolute percentage error, mean error over the naive one's, share of the slots below the quantile."""
 
     slots: int
     mape_pct: float
@@ -28,6 +30,8 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class _Pair(msgspec.Struct, frozen=True):
+    start_ns: int
+    end_ns: int
     actual: float
     predicted: float
     upper: float
@@ -36,10 +40,19 @@ class _Pair(msgspec.Struct, frozen=True):
 
 
 def forecast_accuracy(
-    regions: Iterable[tuple[Sequence[Forecast], Sequence[LoadSample]]], start_ns: int, lead_ns: int, quantile: float
+    regions: Iterable[tuple[Sequence[Forecast], Sequence[LoadSample]]],
+    start_ns: int,
+    lead_ns: int,
+    quantile: float,
+    announced: Sequence[Trigger] = (),
 ) -> Accuracy | None:
     """All regions together, over the slots that start at ``start_ns`` or later; None if none can be compared."""
-    pairs = [pair for forecasts, history in regions for pair in _pairs(forecasts, history, start_ns, lead_ns, quantile)]
+    pairs = [
+        pair
+        for forecasts, history in regions
+        for pair in _pairs(forecasts, history, lead_ns, quantile)
+        if pair.start_ns >= start_ns and not any(each.overlaps(pair.start_ns, pair.end_ns) for each in announced)
+    ]
     if not pairs:
         return None
     errors = [abs(pair.predicted - pair.actual) for pair in pairs]
@@ -47,19 +60,19 @@ def forecast_accuracy(
     return Accuracy(
         slots=len(pairs),
         mape_pct=round(100 * sum(e / p.actual for e, p in zip(errors, pairs, strict=True)) / len(pairs), 1),
-        mase=round(sum(errors) / sum(naive), 2) if len(naive) == len(pairs) and sum(naive) else None,
-        below_quantile_pct=round(100 * sum(pair.actual <= pair.upper for pair in pairs) / len(pairs), 1),
+        mase=round(sum(errors) / sum(naive), 2) if len(naive) == len(pairs) and any(naive) else None,
+        below_quantile_pct=round(100 * len([1 for pair in pairs if pair.actual <= pair.upper]) / len(pairs), 1),
         models=tuple(sorted({pair.model for pair in pairs})),
     )
 
 
 def _pairs(
-    forecasts: Sequence[Forecast], history: Sequence[LoadSample], start_ns: int, lead_ns: int, quantile: float
+    forecasts: Sequence[Forecast], history: Sequence[LoadSample], lead_ns: int, quantile: float
 ) -> Iterable[_Pair]:
     made = sorted((f for f in forecasts if f.basis == "model"), key=lambda f: f.made_at_ns)
     past: Mapping[int, float] = {sample.time_ns: sample.events for sample in history}
     for sample in history:
-        if sample.time_ns < start_ns or sample.events <= 0:
+        if sample.events <= 0:
             continue
         newest = next((f for f in reversed(made) if f.made_at_ns <= sample.time_ns - lead_ns), None)
         place = newest.slots_between(sample.time_ns, sample.time_ns + 1) if newest is not None else range(0)
@@ -67,6 +80,8 @@ def _pairs(
             continue
         a_day_ago = past.get(sample.time_ns - DAY_NS)
         yield _Pair(
+            sample.time_ns,
+            newest.slot_start_ns(place[0] + 1),
             sample.events / newest.slot_s,
             newest.point_eps[place[0]],
             newest.quantiles[newest.level(quantile)][place[0]],

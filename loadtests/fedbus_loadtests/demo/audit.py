@@ -15,7 +15,7 @@ NS_PER_MS = 1e6
 
 
 class GroupCount(msgspec.Struct, frozen=True):
-    """One group's account: acknowledged events that it wants, how many of them it got, and deliveries beyond the first."""
+    """One group's account: acknowledged events that it wants, those of them it got, deliveries beyond the first."""
 
     expected: int
     delivered: int

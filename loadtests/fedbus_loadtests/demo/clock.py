@@ -1,8 +1,8 @@
-"""The demonstration's clock: real time until the replay begins, many times as fast from then on, the same in every process.
+"""The demonstration's clock: real time until the replay begins, many times as fast from then on, in every process.
 
-Starting takes as long as the machine needs; time must not run away meanwhile. So the processes share eight bytes, a file
-in the data directory: the real moment at which the replay begins, zero until that is known. This composes two scaled
-clocks and reads no clock itself.
+Starting takes as long as the machine needs, and time must not run away meanwhile. So the processes share eight bytes, a
+file in the data directory: the real moment at which the replay begins, zero until that is known. Two scaled clocks do
+the rest.
 """
 
 from __future__ import annotations

@@ -7,34 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any
-
-import msgspec
 
 from fedbus.errors import UnavailableError
 from fedbus_actors import remote
+from fedbus_loadtests.demo.region_state import RegionState
 
 ASK_S = 3.0
-IN_SERVICE = ("healthy", "degraded")
-
-
-class RegionState(msgspec.Struct):
-    """What a region's manager said last; the shapes are those of the control API."""
-
-    region: dict[str, Any] = {}
-    instances: list[dict[str, Any]] = []
-    directives: list[dict[str, Any]] = []
-    forecast: dict[str, Any] = {}
-
-    @property
-    def serving(self) -> list[dict[str, Any]]:
-        """Instances that take events."""
-        return [each for each in self.instances if each["state"] in IN_SERVICE]
-
-    @property
-    def has_forecast(self) -> bool:
-        """Whether a model made the present forecast."""
-        return bool(self.forecast.get("basis") == "forecast")
 
 
 class ControlPlane:
@@ -70,4 +48,9 @@ class ControlPlane:
             )
         except UnavailableError:
             return
-        state.region, state.instances, state.directives, state.forecast = regions[0], instances, directives, forecasts[0]
+        state.region, state.instances, state.directives, state.forecast = (
+            regions[0],
+            instances,
+            directives,
+            forecasts[0],
+        )

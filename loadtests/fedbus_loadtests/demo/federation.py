@@ -1,4 +1,4 @@
-"""The demonstration's federation: small instances, waits short enough for a clock that runs fast, history before it starts."""
+"""The demonstration's federation: small instances, waits short enough for a fast clock, history before it starts."""
 
 from __future__ import annotations
 

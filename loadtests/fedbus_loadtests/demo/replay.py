@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -24,9 +24,8 @@ from fedbus.errors import FedbusError
 from fedbus.event import Event
 from fedbus_loadtests.demo.audit import Audit
 from fedbus_loadtests.demo.clock import DemoClock
-from fedbus_loadtests.demo.scenario import HOME, HTTP_SHARE, ORDERS, SITES, Scenario, Site
+from fedbus_loadtests.demo.scenario import BILLING, HTTP_SHARE, ORDERS, SITES, Scenario, Site, clicks_group, groups
 
-BILLING = "billing"
 SOURCE = "fedbus-demo"
 TICK_S = 0.025
 #: Publishes of one region that may be unanswered; beyond them the load waits.
@@ -44,16 +43,6 @@ CUSTOMERS = 500
 BATCH_TYPE = "application/cloudevents-batch+json"
 
 log = logging.getLogger(__name__)
-
-
-def clicks_group(site: Site) -> str:
-    """The group that wants a region's own page views."""
-    return f"clicks-{site.token}"
-
-
-def groups() -> dict[str, tuple[Site, str]]:
-    """Every group with the region it consumes in and its filter; together they want every event exactly once."""
-    return {BILLING: (HOME, "orders.>")} | {clicks_group(site): (site, f"clicks.{site.token}.>") for site in SITES}
 
 
 class Replay:
@@ -76,7 +65,7 @@ class Replay:
         self.not_offered = 0
         self.troubles: list[str] = []
 
-    async def __aenter__(self) -> Replay:
+    async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._http)
         for site in SITES:
             bus = await self._stack.enter_async_context(fedbus.connect(self._url, region=site.region, source=SOURCE))
@@ -129,7 +118,8 @@ class Replay:
         if self._unanswered[site] >= UNANSWERED:
             return
         self._owed[site] -= count
-        posting, sending = self._posting[site], []
+        posting = self._posting[site]
+        sending: list[tuple[int, Event]] = []
         for _ in range(count):
             entry = self._event(site)
             (posting if self._random.random() < HTTP_SHARE else sending).append(entry)

@@ -1,4 +1,4 @@
-"""The scenario: whose load is replayed, how fast, on how small instances. Pure: everything follows from the load series.
+"""The scenario: whose load is replayed, how fast, on how small instances. Pure: all follows from the load series.
 
 Rates here are per second of the demonstration's clock, as everywhere in the control plane; multiplied by ``speed`` they
 are what is really published.
@@ -55,8 +55,21 @@ SITES = (
 HOME = SITES[2]
 
 
+BILLING = "billing"
+
+
+def clicks_group(site: Site) -> str:
+    """The group that wants a region's own page views."""
+    return f"clicks-{site.token}"
+
+
+def groups() -> dict[str, tuple[Site, str]]:
+    """Every group with the region it consumes in and its filter; together they want every event exactly once."""
+    return {BILLING: (HOME, "orders.>")} | {clicks_group(site): (site, f"clicks.{site.token}.>") for site in SITES}
+
+
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
-    """What is replayed. ``trace`` holds the whole federation's events, already scaled; ``step_s`` is the slot of history."""
+    """What is replayed. ``trace`` holds the whole federation's events, scaled; ``step_s`` is the slot of history."""
 
     title: str
     trace: Trace
@@ -118,10 +131,9 @@ def from_model(seed: int, replay_s: float) -> Scenario:
     samples = model.samples(_MODEL_START_NS, end_ns + 120 * MINUTE_NS)
     trace = Trace(_MODEL_START_NS, 60, tuple(sample.events for sample in samples))
     quiet = msgspec.structs.replace(model, campaigns=(), bursts=())
-    before_eps, morning_eps = quiet.rate_eps(start_ns + 15 * MINUTE_NS), quiet.rate_eps(end_ns)
-    window = Window(
-        start_ns, end_ns, (campaign.start_ns + campaign.end_ns) // 2, before_eps, campaign.raised(morning_eps), before_eps
-    )
+    low_eps, noon_eps = quiet.rate_eps(start_ns + 15 * MINUTE_NS), quiet.rate_eps(end_ns)
+    peak_ns = (campaign.start_ns + campaign.end_ns) // 2
+    window = Window(start_ns, end_ns, peak_ns, low_eps, campaign.raised(noon_eps), low_eps)
     scenario = _scenario(trace, window, "the built-in load model", replay_s)
     return msgspec.structs.replace(scenario, triggers=(campaign,), bursts=(burst,))
 
@@ -158,5 +170,5 @@ def _scaled(window: Window, scale: float) -> Window:
 
 def _rounded_up(value: float) -> float:
     """To two significant digits: a declared capacity is a figure for people."""
-    digits = 1 - math.floor(math.log10(value))
-    return math.ceil(value * 10**digits) / 10**digits
+    unit: float = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return round(math.ceil(value / unit) * unit, 12)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from fedbus.clock import NS_PER_S
-from fedbus_loadtests.demo.control_plane import RegionState
+from fedbus_loadtests.demo.region_state import RegionState
 from fedbus_loadtests.demo.scenario import Scenario
 
 #: The kill comes when an instance ordered ahead has served for a moment, and not before this share of the window …
@@ -58,7 +58,7 @@ class Story:
         self._stable_since_ns: int | None = None
 
     def news(self, states: Mapping[str, RegionState], now_ns: int) -> list[str]:
-        """Take in the states at a real moment; a line for every directive that is new or settled, and for the return."""
+        """Take in the states at a real moment; a line for every directive new or settled, and for the return."""
         lines = []
         for state in states.values():
             for view in reversed(state.directives):

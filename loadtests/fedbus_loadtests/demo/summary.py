@@ -71,7 +71,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         if self.failover is None:
             found.append("no instance was killed")
         elif self.failover.next_ack_ms is None:
-            found.append(f"nothing was acknowledged in {self.failover.region} after {self.failover.instance} was killed")
+            found.append(
+                f"nothing was acknowledged in {self.failover.region} after {self.failover.instance} was killed"
+            )
         elif self.failover.back_s is None:
             found.append(f"{self.failover.instance} did not come back")
         if self.scaled_in is None:
@@ -116,17 +118,17 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _latency(found: Percentiles | None) -> str:
-    return "–" if found is None else f"p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms, worst {found.worst_ms:.0f} ms"
+    return (
+        "–" if found is None else f"p50 {found.p50_ms:.1f} ms, p99 {found.p99_ms:.1f} ms, worst {found.worst_ms:.0f} ms"
+    )
 
 
 def _accuracy(found: Accuracy | None) -> str:
     if found is None:
         return "no slot could be compared"
     mase = f", MASE {found.mase:.2f} against seasonal naive" if found.mase is not None else ""
-    return (
-        f"MAPE {found.mape_pct:.1f} %{mase}; {found.below_quantile_pct:.0f} % of {found.slots} slots below the quantile "
-        f"({', '.join(found.models)})"
-    )
+    below = f"{found.below_quantile_pct:.0f} % of {found.slots} slots below the quantile"
+    return f"MAPE {found.mape_pct:.1f} %{mase}; {below} ({', '.join(found.models)})"
 
 
 def _ahead(found: ScaleOut | None) -> str:
@@ -141,9 +143,7 @@ def _failover(found: Failover | None) -> str:
     waited = "–" if found.longest_wait_ms is None else f"{found.longest_wait_ms:.0f} ms"
     next_ack = "–" if found.next_ack_ms is None else f"{found.next_ack_ms:.0f} ms"
     back = "did not come back" if found.back_s is None else f"back after {found.back_s:.1f} s"
-    return (
-        f"{found.instance} killed (-9): the next event was acknowledged after {next_ack}, none waited longer than {waited}; {back}"
-    )
+    return f"{found.instance} killed (-9): next event acknowledged after {next_ack}, longest wait {waited}; {back}"
 
 
 def _start(parts: dict[str, float], flowing_after_s: float | None) -> str:

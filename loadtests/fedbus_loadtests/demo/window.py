@@ -68,7 +68,7 @@ def choose_window(trace: Trace) -> Window:
             break
     if best is None or best.rise < FLAT:
         raise ConfigurationError(
-            f"no part of the trace after day {HISTORY_DAYS} rises and falls by {FLAT - 1:.0%} as on the days before it: "
+            f"no part of the trace after day {HISTORY_DAYS} rises and falls by {FLAT - 1:.0%} as on the days before: "
             "there is nothing to scale for; give a trace with a daily cycle"
         )
     return best

@@ -1,0 +1,128 @@
+"""The socket of a bus instance: one ROUTER for producers, subscribers, links and probes.
+
+What a peer does not read at once waits in a backlog, bounded in bytes; a peer that overflows it loses its session,
+which loses nothing: it says hello again and goes on from its cursor or its unacknowledged events. ZeroMQ keeps a few
+messages more, and closes connections whose peer gives no sign of life.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import zmq
+
+from fedbus.batch import Buffer
+from fedbus.errors import EnvironmentUnusableError
+from fedbus.limits import Limits
+
+HANDSHAKE_MS = 5_000
+HEARTBEAT_MS = 5_000
+SILENCE_MS = 15_000  # longer than a session lives without a message
+QUEUED_BY_ZEROMQ = 64  # messages for one peer: it counts messages, and they may be large
+OVERHEAD_BYTES = 256  # of a queued message, beside its frames
+
+
+class Backlog:
+    """What waits for one peer, in order."""
+
+    __slots__ = ("messages", "size_bytes")
+
+    def __init__(self) -> None:
+        self.messages: deque[list[Buffer]] = deque()
+        self.size_bytes = 0
+
+    def add(self, parts: list[Buffer]) -> None:
+        """Put a message behind the others."""
+        self.messages.append(parts)
+        self.size_bytes += _size_bytes(parts)
+
+    def sent(self) -> None:
+        """The first message is out."""
+        self.size_bytes -= _size_bytes(self.messages.popleft())
+
+
+class RouterSocket:
+    """Bound to ``host:port`` (0: any free port); belongs to one thread. ``on_lost`` is told of unreachable peers.
+
+    Raises :class:`EnvironmentUnusableError` if that address cannot be had.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], host: str, port: int, limits: Limits) -> None:
+        self.on_lost: Callable[[bytes], None] = lambda _: None
+        self._most_bytes = limits.member_credit_bytes
+        self._backlogs: dict[bytes, Backlog] = {}
+        self.socket = context.socket(zmq.ROUTER)
+        self.socket.linger = 0
+        self.socket.sndhwm = min(QUEUED_BY_ZEROMQ, limits.send_queue_messages)
+        self.socket.rcvhwm = limits.receive_queue_messages
+        self.socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, limits.frame_bytes)
+        self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self.socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self.socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENCE_MS)
+        try:
+            self.socket.bind(f"tcp://{host}:{port or '*'}")
+        except zmq.ZMQError as error:
+            self.socket.close(linger=0)
+            raise EnvironmentUnusableError(
+                f"cannot listen on {host}:{port}: {error.strerror}; stop what uses that address, or choose another "
+                "host or port range in the federation file"
+            ) from None
+        self.port = int(self.socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+
+    @property
+    def congested(self) -> bool:
+        """Whether something waits for a peer."""
+        return bool(self._backlogs)
+
+    def receive(self) -> list[bytes] | None:
+        """The next message, its session first; ``None`` if there is none."""
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def send(self, session: bytes, parts: list[Buffer]) -> None:
+        """Send now, or as soon as the peer has read what it was sent before."""
+        backlog = self._backlogs.get(session)
+        if backlog is None:
+            if self._try_send(session, parts):
+                return
+            backlog = self._backlogs[session] = Backlog()
+        backlog.add(parts)
+        if backlog.size_bytes > self._most_bytes:
+            self._lose(session)
+
+    def flush(self) -> None:
+        """Try to send what waits."""
+        for session, backlog in list(self._backlogs.items()):
+            while backlog.messages and self._try_send(session, backlog.messages[0]):
+                backlog.sent()
+            if not backlog.messages:
+                self._backlogs.pop(session, None)
+
+    def forget(self, session: bytes) -> None:
+        """Do not send what waits for this peer."""
+        self._backlogs.pop(session, None)
+
+    def _try_send(self, session: bytes, parts: list[Buffer]) -> bool:
+        """False if the peer's queue is full (no credit left in ZeroMQ's terms)."""
+        try:
+            self.socket.send_multipart([session, *parts], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._lose(session)
+        return True
+
+    def _lose(self, session: bytes) -> None:
+        self._backlogs.pop(session, None)
+        self.on_lost(session)
+
+
+def _size_bytes(parts: list[Buffer]) -> int:
+    return OVERHEAD_BYTES + sum(len(part) for part in parts)
