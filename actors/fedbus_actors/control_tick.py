@@ -17,6 +17,7 @@ from fedbus_actors.fleet import Member
 from fedbus_actors.region import Region
 
 METRICS_KEPT_NS = 2 * 86_400 * NS_PER_S
+GENERATIONS_PER_EPOCH = 10**9  # a successor never gives a directive an id that is there already
 
 
 class ControlTick:
@@ -24,7 +25,7 @@ class ControlTick:
 
     def __init__(self, region: Region) -> None:
         self._region = region
-        self._generation = 0
+        self._generation = region.epoch * GENERATIONS_PER_EPOCH
 
     def run(self) -> None:
         """One round of the control loop, in the order of the design."""

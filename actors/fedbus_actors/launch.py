@@ -21,7 +21,7 @@ def launch(
     """A federation, not yet started, on a cluster of its own (``local``) or on the one its regions name.
 
     ``clock``: the control plane's; ``progress`` gets a line a step. Raises :class:`ConfigurationError` if the regions
-    name several clusters, :class:`EnvironmentUnusableError` if Ray was imported before its environment could be prepared.
+    name several clusters, :class:`EnvironmentUnusableError` if Ray was imported before its environment was prepared.
     """
     clusters = {region.cluster for region in options.regions.values()}
     if len(clusters) > 1:

@@ -80,7 +80,7 @@ def sweep(root: Path) -> list[Path]:
 
 
 def processes_of(directory: Path) -> list[psutil.Process]:
-    """Processes of the cluster that lives there: they name it in their arguments or, under Ray's titles, log into it."""
+    """Processes of the cluster that lives there: they name it in their arguments, or log into it under Ray's titles."""
     inside, found = f"{directory}/", []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -102,7 +102,7 @@ def _kill(processes: list[psutil.Process]) -> None:
 
 
 def head_environment(run_directory: Path) -> dict[str, str]:
-    """What a head must have in its environment: HAProxy in front of Serve, all files below the run directory, a token."""
+    """What a head must have in its environment: HAProxy before Serve, all files below the run directory, a token."""
     haproxy = run_directory / "h"
     haproxy.mkdir()
     metrics_port, stats_port = _free_ports(2)

@@ -209,7 +209,8 @@ class LinkTargets:
         self, target: LinkTarget, deliver: p.Deliver, count: int, frames: Sequence[Buffer], now_ns: int
     ) -> None:
         since, scanned_to = target.since, deliver.next_offset
-        meta = EventsMeta(origin=Origin(deliver.ledger, deliver.ranges, min(since.values()), scanned_to, since))
+        scanned_from = min(deliver.scanned_from, *since.values())
+        meta = EventsMeta(origin=Origin(deliver.ledger, deliver.ranges, scanned_from, scanned_to, since))
         record = self._ledgers.append(
             Kind.EVENTS, now_ns, count=count, meta=encode_body(meta), index=frames[1], payload=frames[2]
         )

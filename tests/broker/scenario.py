@@ -7,9 +7,9 @@ from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, L
 
 KINDS = {"faults": Faults, "links": Links, "mutual": Mutual, "damage": Damage}
 WEIGHTS = {
-    "publish": 30, "hear": 20, "consume": 25, "commit": 25, "read": 15, "wait": 15, "subscribe": 4, "send_again": 4,
-    "come_back": 4, "restart": 8, "leave": 2, "crash": 2, "reroute": 1, "fill_disk": 2, "break_disk": 0.3,
-    "damage": 0.5, "want": 1, "want_back": 1, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
+    "publish": 30, "hear": 20, "consume": 25, "commit": 25, "read": 10, "wait": 15, "subscribe": 5, "send_again": 4,
+    "come_back": 5, "restart": 8, "leave": 4, "crash": 2, "reroute": 1, "fill_disk": 2, "break_disk": 0.3,
+    "damage": 0.5, "want": 3, "want_back": 3, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
 }  # fmt: skip
 
 

@@ -26,7 +26,9 @@ def kill_all(federation: RunningFederation, kind: str) -> Callable[[], bool]:
 
     def back() -> bool:
         now = {process.pid for process in federation.processes(f"ray::{kind}")}
-        stale = [federation.http.get("/v1/regions", params={"region": each}).json()["stale"] for each in REGIONS]
+        stale = [
+            federation.http.get("/v1/regions", params={"region": each}).json().get("stale", True) for each in REGIONS
+        ]
         return len(now - before) == len(before) and not any(stale)
 
     return back

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
@@ -19,7 +19,9 @@ from fedbus_loadtests.demo.audit import Audit
 from fedbus_loadtests.demo.region_state import RegionState
 
 _BARS = "▁▂▃▄▅▆▇█"
-_COLUMNS = 80
+_COLUMNS = 160
+#: What the other columns of the picture take.
+_BESIDE = 60
 NEARLY_FULL = 0.7
 _STATE_STYLE = {"healthy": "green", "degraded": "yellow", "starting": "cyan", "draining": "blue"}
 
@@ -157,7 +159,11 @@ class LiveNarrator(_Timed):
                 _rate(state, "capacity_eps"),
             )
             table.add_row(
-                name, dots, "load\nexpected\ncapacity", "\n".join(figures), _chart(self._points.get(name, ()))
+                name,
+                dots,
+                "load\nexpected\ncapacity",
+                "\n".join(figures),
+                _chart(list(self._points.get(name, ()))[-max(10, self.console.width - _BESIDE) :]),
             )
         return table
 
@@ -167,10 +173,9 @@ def narrator(console: Console, *, plain: bool) -> Narrator:
     return LiveNarrator(console) if console.is_terminal and not plain else PlainNarrator(console)
 
 
-def _chart(points: Iterable[tuple[float, float, float]]) -> Text:
+def _chart(points: Sequence[tuple[float, float, float]]) -> Text:
     """Load, forecast and capacity as three rows of bars on one scale; load in red where it exceeds the capacity."""
     rows = [Text(), Text(), Text()]
-    points = list(points)
     top = max((max(point) for point in points), default=0.0) or 1.0
     for load, expected, capacity in points:
         fill = "red" if load > capacity else "yellow" if load > NEARLY_FULL * capacity else "green"
