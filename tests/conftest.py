@@ -4,6 +4,11 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on who else uses the machine: no test may fail for that.
+settings.register_profile("fedbus", deadline=None, print_blob=True)
+settings.load_profile("fedbus")
 
 IN_CI = os.environ.get("FEDBUS_CI", "") not in {"", "0"}
 

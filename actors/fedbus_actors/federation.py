@@ -78,7 +78,7 @@ class Federation:
             directory.region(region)
         self._lock = directory.lock().acquire()
         self._check_ports()
-        with self._step("Ray"):
+        with self._step("Ray"), _own_signals():
             self._start_ray()
         gateway: Future[None] = Future()
         spawn("start-gateway", lambda: _settle(gateway, self._start_gateway))
@@ -117,10 +117,6 @@ class Federation:
                     ) from None
 
     def _start_ray(self) -> None:
-        with _own_signals():
-            self._join_or_start_ray()
-
-    def _join_or_start_ray(self) -> None:
         common: dict[str, Any] = {"namespace": remote.NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}
         if self._run_directory is None:
             ray.init(address=self._cluster, **common)

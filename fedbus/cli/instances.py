@@ -48,17 +48,17 @@ def drain(target: Target, instance: str, *, wait: bool) -> None:
     If load, forecast or the region's minimum ask for it, another instance takes its place: scale the region down first.
     """
     api = ControlApi(target)
-    name = find_instance(api, instance)["instance"]
-    order = api.call("POST", f"{_path(name)}/drain")["directive"]
-    region = name.rpartition("/")[0]
+    found = find_instance(api, instance)
+    name, region = found["instance"], found["region"]
+    order = api.call("POST", f"{_path(found)}/drain").get("directive")
     if not wait:
         click.echo(f"{name}: drain ordered, directive {order}")
         return
     settled: list[dict[str, str]] = []
 
     def finished() -> bool:
-        found = (each for each in api.page("directives", region=region)["items"] if each["id"] == order)
-        settled.extend(each for each in found if each["finished"] is not None)
+        ours = (each for each in api.page("directives", region=region)["items"] if each["id"] == order)
+        settled.extend(each for each in ours if each["finished"] is not None)
         return bool(settled)
 
     wait_until(finished, DRAIN_PATIENCE_S, f"{name} drains")
@@ -76,7 +76,7 @@ def restart(target: Target, instance: str, *, wait: bool) -> None:
     api = ControlApi(target)
     before = find_instance(api, instance)
     name = before["instance"]
-    ledger = api.call("POST", f"{_path(name)}/restart")["ledger"]
+    ledger = api.call("POST", f"{_path(before)}/restart").get("ledger")
     if not wait:
         click.echo(f"{name}: restart ordered")
         return
@@ -89,6 +89,5 @@ def restart(target: Target, instance: str, *, wait: bool) -> None:
     click.echo(f"{name}: restarted, it takes events again")
 
 
-def _path(name: str) -> str:
-    region, _, instance = name.rpartition("/")
-    return f"/v1/instances/{segment(region)}/{segment(instance)}"
+def _path(instance: dict[str, str]) -> str:
+    return f"/v1/instances/{segment(instance['region'])}/{segment(instance['instance'].rpartition('/')[2])}"

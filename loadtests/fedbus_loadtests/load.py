@@ -1,4 +1,4 @@
-"""``python -m fedbus_loadtests.load``: locust users against a federation started for them, and an audit of what arrived.
+"""``python -m fedbus_loadtests.load``: locust users against a federation started for them, and who got what.
 
 Locust runs in a process of its own, because it patches the standard library with gevent. A durable group receives what
 the users publish; every event that the gateway accepted must reach it.
@@ -136,19 +136,19 @@ def _options(directory: Path, port: int) -> FederationOptions:
 
 async def _run(url: str, directory: Path, users: int, seconds: float, environment: Mapping[str, str]) -> Result:
     """Locust beside a consumer; returns when every accepted event has arrived, or nothing arrives any more."""
-    report, statistics = directory / "report.json", directory / "statistics.json"
+    report, statistics, log = (directory / name for name in ("report.json", "statistics.json", "locust.log"))
     audit = _Audit()
     async with fedbus.connect(url, region=next(iter(LOCAL_REGIONS))) as bus:
         consuming = asyncio.create_task(audit.consume(bus))
-        with statistics.open("w") as output:
-            process = _start_locust(url, report, output, users, seconds, environment)
+        with statistics.open("w") as output, log.open("w") as errors:
+            process = _start_locust(url, report, (output, errors), users, seconds, environment)
             try:
                 await asyncio.to_thread(process.wait)
             finally:
                 if process.poll() is None:
                     process.terminate()
         if not report.exists():
-            raise EnvironmentUnusableError(f"locust ended with status {process.returncode} before it ran; see above")
+            raise EnvironmentUnusableError(f"locust did not run (status {process.returncode}):\n{log.read_text()}")
         said = msgspec.json.decode(report.read_bytes(), type=dict[str, int])
         await audit.settle(said["accepted"])
         consuming.cancel()
@@ -158,14 +158,15 @@ async def _run(url: str, directory: Path, users: int, seconds: float, environmen
 
 
 def _start_locust(
-    url: str, report: Path, output: TextIO, users: int, seconds: float, environment: Mapping[str, str]
+    url: str, report: Path, outputs: tuple[TextIO, TextIO], users: int, seconds: float, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", url, "--headless", "--json"]
-    command += ["--stop-timeout", str(STOP_S), "--loglevel", "WARNING", "--exit-code-on-error", "0"]
+    command += ["--stop-timeout", str(STOP_S), "--loglevel", "WARNING", "--only-summary", "--exit-code-on-error", "0"]
     if environment["SHAPE"] == "steady":
         command += ["-u", str(users), "-r", str(max(1, users // 2)), "-t", f"{seconds:g}s"]
     ours = {f"FEDBUS_LOAD_{name}": value for name, value in environment.items()}
-    return subprocess.Popen(command, stdout=output, env=os.environ | ours | {"FEDBUS_LOAD_REPORT": str(report)})
+    environ = os.environ | ours | {"FEDBUS_LOAD_REPORT": str(report)}
+    return subprocess.Popen(command, stdout=outputs[0], stderr=outputs[1], env=environ)
 
 
 class _Audit:

@@ -1,9 +1,10 @@
-"""Locust users of the gateway: publishers of single events and of batches, keyed or not, and readers of the event stream.
+"""Locust users of the gateway: publishers of single events and of batches, keyed or not, and readers of the stream.
 
     locust -f loadtests/fedbus_loadtests/locustfile.py --host http://127.0.0.1:8000
 
-``FEDBUS_LOAD_SHAPE``: ``steady`` (locust's own -u and -r), ``ramp`` (up and down again) or ``burst`` (four times the users
-for a while), with ``FEDBUS_LOAD_USERS`` and ``FEDBUS_LOAD_SECONDS``. ``FEDBUS_LOAD_REPORT``: a file for what was accepted.
+``FEDBUS_LOAD_SHAPE``: ``steady`` (locust's own -u and -r), ``ramp`` (up and down again) or ``burst`` (four times the
+users for a while), with ``FEDBUS_LOAD_USERS`` and ``FEDBUS_LOAD_SECONDS``. ``FEDBUS_LOAD_REPORT``: a file for what was
+accepted.
 """
 
 from __future__ import annotations
@@ -129,6 +130,11 @@ class StreamReader(HttpUser):
             answer.success()
 
 
+def _passed(shape: LoadTestShape) -> float:
+    """The share of the time that has passed."""
+    return float(shape.get_run_time()) / SECONDS  # type: ignore[no-untyped-call]
+
+
 if SHAPE == "ramp":
 
     class Ramp(LoadTestShape):
@@ -136,7 +142,7 @@ if SHAPE == "ramp":
 
         def tick(self) -> tuple[int, float] | None:
             """Users now, and how many start per second; None: it is over."""
-            share = self.get_run_time() / SECONDS
+            share = _passed(self)
             return None if share >= 1 else (max(1, round(USERS * (1 - abs(2 * share - 1)))), USERS)
 
 elif SHAPE == "burst":
@@ -146,14 +152,14 @@ elif SHAPE == "burst":
 
         def tick(self) -> tuple[int, float] | None:
             """Users now, and how many start per second; None: it is over."""
-            share = self.get_run_time() / SECONDS
+            share = _passed(self)
             return None if share >= 1 else (USERS if 0.4 <= share < 0.6 else max(1, USERS // 4), USERS)  # noqa: PLR2004
 
 elif SHAPE != "steady":
     raise SystemExit(f"FEDBUS_LOAD_SHAPE is {SHAPE!r}: use steady, ramp or burst")
 
 
-@events.quitting.add_listener
+@events.quitting.add_listener  # type: ignore[untyped-decorator]  # locust ships no types for its events
 def _report(**_: Any) -> None:
     if REPORT:
         Path(REPORT).write_text(json.dumps({"accepted": Tally.accepted, "streamed": Tally.streamed}))

@@ -104,12 +104,12 @@ def test_a_region_is_scaled_for_a_while(ask, control):
     assert control.changes[-1] == (HOME, "unscale", "", None)
 
 
-def test_instances_are_found_with_and_without_their_region(ask, control):
+def test_orders_reach_the_instance_that_is_named(ask, control):
     output(ask("restart", "o1", "--no-wait"))
-    output(ask("drain", f"{REGIONS[1]}/a1", "--no-wait"))
-    assert [change[:3] for change in control.changes] == [(HOME, "restart", "o1"), (REGIONS[1], "drain", "a1")]
+    output(ask("drain", "a1x", "--no-wait"))
+    assert [change[:3] for change in control.changes] == [(HOME, "restart", "o1"), (REGIONS[1], "drain", "a1x")]
     result = ask("drain", "b7")
-    assert (result.exit_code, f"{HOME}/o1" in result.stderr) == (1, True)
+    assert (result.exit_code, "o1" in result.stderr) == (1, True)
 
 
 def test_topics_and_groups_are_listed(ask):
