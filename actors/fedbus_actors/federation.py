@@ -1,7 +1,8 @@
 """The composition root: brings a federation up on a Ray cluster and takes it down again.
 
 A cluster of its own (``local``) lives in one short run directory, with HAProxy's files, and is gone without a trace
-after :meth:`Federation.stop`, but for the data directory. On an existing cluster only what is ours is started and removed.
+after :meth:`Federation.stop`, but for the data directory. On an existing cluster only what is ours is started and
+removed.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def test_slas_come_and_go(region, change):
 
 
 def test_an_override_expires_in_the_time_of_the_control_plane(region, change):
-    assert change("scale", value=scaled())["expires"] == "2026-03-02T12:01:00Z"
+    assert change("scale", value=scaled())["expires"] == "2026-03-02T12:01:00.000000Z"
     assert region.store.overrides.get(REGION).expires_ns == NOW_NS + 60 * 10**9
     change("unscale")
     assert region.store.overrides.find(REGION) is None
