@@ -10,8 +10,8 @@ from fedbus.errors import ConfigurationError
 from fedbus.limits import Limits
 from fedbus.options import FederationOptions, PortRange, TopicPolicy, commented_yaml, load_federation, policy_for
 from fedbus.options.environment import RESERVED, keys_of, section_of
-from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 from fedbus.options.topics import overlap, specificity
+from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 from fedbus.topic import FilterSet
 
 LOCAL = Path(__file__).parent.parent / "configs" / "local.yaml"

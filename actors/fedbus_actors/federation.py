@@ -12,7 +12,6 @@ import logging
 import math
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Event, current_thread, main_thread
@@ -27,6 +26,7 @@ from fedbus.options.federation import FederationOptions
 from fedbus.storage.data_directory import DataDirectory, DirectoryLock
 from fedbus.threads import spawn
 from fedbus_actors import remote
+from fedbus_actors.ports import check_ports
 from fedbus_actors.run_directory import RunDirectory
 
 OBJECT_STORE_BYTES = 100_000_000
@@ -78,7 +78,7 @@ class Federation:
         for region in self.options.regions:
             directory.region(region)
         self._lock = directory.lock().acquire()
-        self._check_ports()
+        check_ports(self.options)
         with self._step("Ray"), _own_signals():
             self._start_ray()
         gateway: Future[None] = Future()
@@ -95,27 +95,6 @@ class Federation:
         began_ns = self._real.monotonic_ns()
         yield
         self._progress(f"{name}: {(self._real.monotonic_ns() - began_ns) / 1e9:.1f} s")
-
-    def _check_ports(self) -> None:
-        gateway = self.options.gateway
-        for host, port, what, remedy in [
-            (gateway.host, gateway.port, "the gateway", "gateway.port (or FEDBUS_GATEWAY__PORT)"),
-            *(
-                (region.listen.host, port, f"instances of {name}", f"regions.{name}.listen.ports")
-                for name, region in self.options.regions.items()
-                if region.is_local
-                for port in range(region.ports.first, region.ports.first + region.instances.max)
-            ),
-        ]:
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                try:
-                    probe.bind((host, port))
-                except OSError as error:
-                    raise EnvironmentUnusableError(
-                        f"port {port} on {host}, for {what}, cannot be used ({error.strerror}): "
-                        f"stop what uses it, or choose another with {remedy}"
-                    ) from None
 
     def _start_ray(self) -> None:
         common: dict[str, Any] = {"namespace": remote.NAMESPACE, "log_to_driver": False, "logging_level": "ERROR"}

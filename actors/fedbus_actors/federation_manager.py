@@ -79,7 +79,7 @@ class FederationManager:
             return "no routing table yet"
         route = self._region.table.region(self._region.name)
         return (
-            route is not None and any(each.takes_events for each in route.instances) or "no instance takes events yet"
+            (route is not None and any(each.takes_events for each in route.instances)) or "no instance takes events yet"
         )
 
     def bootstrap(self) -> dict[str, Any]:

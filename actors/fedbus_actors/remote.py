@@ -47,7 +47,7 @@ def _end_process(_error: BaseException) -> None:
 
 
 def _instance_class() -> Any:
-    from fedbus_actors.pinned_instance import PinnedInstance  # noqa: PLC0415 - loaded in the worker, not in the driver
+    from fedbus_actors.pinned_instance import PinnedInstance
 
     class Instance(PinnedInstance):
         def __init__(self, config: InstanceConfig) -> None:

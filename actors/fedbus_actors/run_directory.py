@@ -15,8 +15,12 @@ from pathlib import Path
 
 import psutil
 
+from fedbus.errors import EnvironmentUnusableError
+
 PREFIX = "fedbus-"
 OWNER_FILE = "owner.pid"
+REPLICA_PORTS = range(32_000, 32_768)  # between the regions' ports and the ephemeral ones
+REPLICAS = 16
 LONGEST_PARENT = 20
 GRACE_S = 5.0
 # What Ray would say on our terminal: how Serve's shutdown ends each time, restarts (the manager reports them), that we
@@ -106,6 +110,7 @@ def head_environment(run_directory: Path) -> dict[str, str]:
     haproxy = run_directory / "h"
     haproxy.mkdir()
     metrics_port, stats_port = _free_ports(2)
+    replicas = _free_stretch()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -117,12 +122,31 @@ def head_environment(run_directory: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas.stop - 1),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_AUTO_CONNECT": "0",  # a call that comes after the end must not start a cluster of its own
         "RAY_DEDUP_LOGS_SKIP_REGEX": SKIPPED_OUTPUT,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
     }
+
+
+def _free_stretch() -> range:
+    """Ports for Serve's replicas. They bind with SO_REUSEPORT: two clusters given the same port would share requests."""
+    for first in range(REPLICA_PORTS.start, REPLICA_PORTS.stop - REPLICAS, REPLICAS):
+        stretch = range(first, first + REPLICAS)
+        try:
+            for port in stretch:
+                with socket.socket() as probe:
+                    probe.bind(("0.0.0.0", port))  # noqa: S104 - probed, not listened on
+        except OSError:
+            continue
+        return stretch
+    raise EnvironmentUnusableError(
+        f"no {REPLICAS} free ports in a row between {REPLICA_PORTS.start} and {REPLICA_PORTS.stop - 1} for the gateway's "
+        "replicas: stop a federation on this machine"
+    )
 
 
 def _free_ports(count: int) -> list[int]:

@@ -28,7 +28,7 @@ class Lines(msgspec.Struct, frozen=True):
         where = f"line {number}"
         try:
             value = msgspec.json.decode(line)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise InvalidEventError(f"{where} is not JSON: {error}") from None
         if isinstance(value, dict) and "specversion" in value:
             event = Event.from_dict(value, where)

@@ -64,7 +64,7 @@ def _payload(data: str, content_type: str | None) -> bytes:
     if content_type is None or is_json(content_type):
         try:
             msgspec.json.decode(data)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise click.UsageError(
                 f"--data is not JSON ({error}): quote it, or give --content-type text/plain"
             ) from None

@@ -67,7 +67,7 @@ def _context(name: str) -> _Context:
         raise click.UsageError(
             f'--context {name}: {file} cannot be read ({error.strerror}); it maps names to {{"urls": [...]}}'
         ) from None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise click.UsageError(f'--context {name}: {file}: {error}; it maps names to {{"urls": [...]}}') from None
     if name not in contexts:
         raise click.UsageError(f"no context {name!r} in {file}; it has {', '.join(sorted(contexts)) or 'none'}")

@@ -95,7 +95,7 @@ async def _from_gateway(url: str, token: str | None, tls_ca: str | None) -> Boot
         raise UnavailableError(f"{where} answered {response.status_code}: {response.text[:200]}")
     try:
         return bootstrap_from(msgspec.json.decode(response.content))
-    except (msgspec.MsgspecError, ProtocolError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, ProtocolError) as error:
         raise ProtocolError(f"{where} answered what is no bootstrap ({error}): is this a fedbus gateway?") from None
 
 

@@ -24,6 +24,36 @@ ANSWER_MS = 3000  # after so long without an answer on a living session a parcel
 Answered = Callable[["Lane", Parcel, wire.FromInstance], None]
 
 
+class Flight:
+    """Parcels sent and not yet answered, by request; bounded by the instance's publish window."""
+
+    def __init__(self) -> None:
+        self._parcels: dict[int, Parcel] = {}
+        self._bytes = 0
+
+    def has_room(self, parcel: Parcel, limits: Limits) -> bool:
+        """Whether the parcel may be sent; one always may."""
+        if not self._parcels:
+            return True
+        bytes_left = limits.publish_window_bytes - self._bytes
+        return parcel.size_bytes <= bytes_left and len(self._parcels) < limits.publish_window_batches
+
+    def add(self, request: int, parcel: Parcel) -> None:
+        """It was sent."""
+        self._parcels[request] = parcel
+        self._bytes += parcel.size_bytes
+
+    def land(self, request: int) -> Parcel:
+        """It was answered, or is given up."""
+        parcel = self._parcels.pop(request)
+        self._bytes -= parcel.size_bytes
+        return parcel
+
+    def all(self) -> list[tuple[int, Parcel]]:
+        """In the order in which they were sent."""
+        return list(self._parcels.items())
+
+
 class Lane:
     """The way to one instance. ``given_up``: whom nobody waits for now; ``answered`` is told what comes back."""
 
@@ -40,8 +70,7 @@ class Lane:
         self.connection = connection
         self.queue: deque[Parcel] = deque()
         self.failing_since_ns: int | None = clock.monotonic_ns()  # no session, or it takes nothing
-        self._flight: dict[int, Parcel] = {}
-        self._flight_bytes = 0
+        self._flight = Flight()
         self._router = router
         self._given_up = given_up
         self._clock = clock
@@ -72,7 +101,12 @@ class Lane:
     def pump(self) -> None:
         """Send what the window lets through."""
         welcome = self.connection.welcome
-        while self.queue and welcome is not None and not self.paused and self._has_room(self.queue[0], welcome.limits):
+        while (
+            self.queue
+            and welcome is not None
+            and not self.paused
+            and self._flight.has_room(self.queue[0], welcome.limits)
+        ):
             parcel = self.queue[0]
             if not self._send(parcel):
                 return  # the socket's queue is full: the next beat tries again
@@ -82,11 +116,16 @@ class Lane:
         """Send nothing for a while, then call ``resume``."""
         if self._pause is not None:
             self._pause.cancel()
-        self._pause = asyncio.get_running_loop().call_later(delay_s, self._resume, resume)
+
+        def end() -> None:
+            self._pause = None
+            resume()
+
+        self._pause = asyncio.get_running_loop().call_later(delay_s, end)
 
     def recall(self) -> None:
         """The session is gone: what was in flight is first in the queue again."""
-        for request, parcel in reversed(list(self._flight.items())):
+        for request, parcel in reversed(self._flight.all()):
             self._landed(request)
             parcel.may_survive_in(self.connection.ledger)
             self.queue.appendleft(parcel)
@@ -108,7 +147,7 @@ class Lane:
     def overdue(self, now_ns: int) -> list[Parcel]:
         """Give up what is past its deadline; send again what has waited long for its answer."""
         late = self.take(lambda parcel: parcel.deadline_ns <= now_ns)
-        for request, parcel in list(self._flight.items()):
+        for request, parcel in self._flight.all():
             if parcel.deadline_ns <= now_ns or now_ns - parcel.sent_ns > ANSWER_MS * NS_PER_MS:
                 self._landed(request)
                 parcel.may_survive_in(self.connection.ledger)
@@ -123,12 +162,6 @@ class Lane:
         if self._pause is not None:
             self._pause.cancel()
 
-    def _has_room(self, parcel: Parcel, limits: Limits) -> bool:
-        if not self._flight:
-            return True
-        bytes_left = limits.publish_window_bytes - self._flight_bytes
-        return parcel.size_bytes <= bytes_left and len(self._flight) < limits.publish_window_batches
-
     def _send(self, parcel: Parcel) -> bool:
         request = self.connection.request(lambda message: self._answer(request, message))
         elsewhere = [ledger for ledger in parcel.ledgers if ledger.rpartition("/")[0] != self.instance]
@@ -139,8 +172,7 @@ class Lane:
             self.connection.forget(request)
             return False
         parcel.sent_ns = self._clock.monotonic_ns()
-        self._flight[request] = parcel
-        self._flight_bytes += parcel.size_bytes
+        self._flight.add(request, parcel)
         self._router.sent(self.instance)
         return True
 
@@ -148,15 +180,10 @@ class Lane:
         self._answered(self, self._landed(request), message)
 
     def _landed(self, request: int) -> Parcel:
-        parcel = self._flight.pop(request)
+        parcel = self._flight.land(request)
         self.connection.forget(request)
-        self._flight_bytes -= parcel.size_bytes
         self._router.answered(self.instance)
         return parcel
-
-    def _resume(self, resume: Callable[[], None]) -> None:
-        self._pause = None
-        resume()
 
 
 def _later(other: Parcel, parcel: Parcel) -> bool:

@@ -15,10 +15,10 @@ from zlib import crc32
 
 from fedbus.batch import BatchBuilder
 from fedbus.client.event_writer import EventWriter
-from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.outbox import Outbox
 from fedbus.client.parcel import Parcel
 from fedbus.client.receipt import Claim, Outcome, Receipt, Ticket
+from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.window import Window
 from fedbus.clock import Clock
 from fedbus.errors import FedbusError, UnavailableError

@@ -43,7 +43,7 @@ class SchemaGuard:
         new = msgspec.convert(pushed, PushedSchemas)
         if new == self._pushed:
             return
-        from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas  # noqa: PLC0415 - most clients never need it
+        from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas
 
         self._pushed = new
         self._policies = [(FilterSet([policy.filter]), policy) for policy in new.policies]

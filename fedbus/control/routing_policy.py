@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-
 from fedbus.control.health import State
 from fedbus.control.summary import RegionSummary
 from fedbus.routing.table import DEGRADED, DRAINING, HEALTHY, UNREACHABLE, InstanceRoute, RoutingTable, region_route

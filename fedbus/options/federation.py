@@ -15,10 +15,10 @@ from pydantic_core import PydanticCustomError
 from fedbus.limits import Limits, broken_relations
 from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
-from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 from fedbus.options.regions import REGION_ID, RegionOptions, with_ports
 from fedbus.options.section import Section
 from fedbus.options.topics import TopicsOptions
+from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
 FEDERATION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 UNKNOWN_KEY = "extra_forbidden"  # pydantic's own type for it, so that all unknown keys are reported alike

@@ -19,17 +19,19 @@ TAKEN_PORTS: tuple[tuple[PortRange, str], ...] = (
     (PortRange(6379, 6379), "Ray's head"),
     (PortRange(8265, 8265), "Ray's dashboard"),
     (PortRange(10001, 19999), "Ray's client and workers"),
+    (PortRange(30000, 31000), "Ray Serve's replicas"),
+    (PortRange(32000, 32767), "the gateway's replicas"),
     (PortRange(32768, 60999), "the kernel's ephemeral ports"),
 )
 FIRST_PORT = 24_000
 PORTS_PER_REGION = 500
-LAST_PORT = 31_999
+LAST_PORT = 29_999
 
 
 def _check_ports(ports: PortRange) -> PortRange:
     for taken, whose in TAKEN_PORTS:
         if ports.overlaps(taken):
-            raise ValueError(f"{ports} meets {taken} ({whose}); take ports between 20000 and 32000")
+            raise ValueError(f"{ports} meets {taken} ({whose}); take ports between 20000 and 29999")
     return ports
 
 

@@ -43,7 +43,7 @@ class ManagedFederation:
         """In the order of the federation file; the first is the gateway's home."""
         return self._regions
 
-    async def bootstrap(self, network: Network) -> Bootstrap:  # noqa: ARG002 - instances advertise one address so far
+    async def bootstrap(self, network: Network) -> Bootstrap:
         """From the first region whose manager answers."""
         failure: FedbusError = UnavailableError("no manager answers", retry_after_ms=1000)
         for region in self._regions:

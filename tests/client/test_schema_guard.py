@@ -15,7 +15,9 @@ PUSHED = {"newest": {"typed-value": (1, 1, SCHEMA)}, "policies": []}
 
 
 def write(guard: SchemaGuard, topic: str, data: object) -> bytes:
-    return EventWriter("p", "/test", DEFAULT, ManualClock(0), guard).write(topic, data, None, None, None, None, None, None)
+    return EventWriter("p", "/test", DEFAULT, ManualClock(0), guard).write(
+        topic, data, None, None, None, None, None, None
+    )
 
 
 def test_data_that_does_not_fit_is_refused_and_says_where() -> None:
