@@ -132,7 +132,7 @@ def test_quantities_are_read_with_their_units(load):
         ("regions:\n  aws.x:\n    instances: {size: huge}\n", "'huge' is none of the sizes small"),
         ("regions:\n  aws.x:\n    sizes: {s: {cpuss: 1}}\n", "sizes.s.cpuss: unknown key; did you mean cpus?"),
         ("regions:\n  aws.x:\n    listen: {ports: 10000-20500}\n", "meets 10001-19999 (Ray's client and workers)"),
-        ("regions:\n  aws.x:\n    listen: {ports: 30000-40000}\n", "the kernel's ephemeral ports"),
+        ("regions:\n  aws.x:\n    listen: {ports: 31500-40000}\n", "the kernel's ephemeral ports"),
         ("regions:\n  aws.x:\n    listen: {ports: 24000-24001}\n", "fewer ports than instances.max (4)"),
         (
             "regions:\n  aa: {listen: {ports: 24000-24999}}\n  bb: {listen: {ports: 24999-25999}}\n",

@@ -1,8 +1,8 @@
 """The tick: one round of the control loop, in the order and by the names of the design.
 
-Collect resource metrics, retrieve event load history, retrieve SLA requirements, predict event load, calculate required bus
-capacity, get current bus capacity, calculate scaling directives, apply them, log metrics and status. What is decided
-is decided in ``fedbus.control.plan``.
+Collect resource metrics, retrieve event load history, retrieve SLA requirements, predict event load, calculate
+required bus capacity, get current bus capacity, calculate scaling directives, apply them, log metrics and status. What
+is decided is decided in ``fedbus.control.plan``.
 """
 
 from __future__ import annotations

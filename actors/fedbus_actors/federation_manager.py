@@ -1,8 +1,8 @@
 """The federation manager of one region: the control loop, and the answers others ask of it.
 
-Two rhythms. The *watch* (``region_watch.py``), twice a second of real time; the *tick* (``control_tick.py``), every interval of
-the control plane's clock. Killed at any point, the next incarnation takes the store's lease and goes on from what the
-store says.
+Two rhythms. The *watch* (``region_watch.py``), twice a second of real time; the *tick* (``control_tick.py``), every
+interval of the control plane's clock. Killed at any point, the next incarnation takes the store's lease and goes on
+from what the store says.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class FederationManager:
             return "no routing table yet"
         route = self._region.table.region(self._region.name)
         return (
-            (route is not None and any(each.takes_events for each in route.instances)) or "no instance takes events yet"
-        )
+            route is not None and any(each.takes_events for each in route.instances)
+        ) or "no instance takes events yet"
 
     def bootstrap(self) -> dict[str, Any]:
         """What a client starts with; raises :class:`NotFoundError` while there is no table yet."""
@@ -110,7 +110,10 @@ class FederationManager:
         self._next_tick_ns = 0
 
     def schemas(self, call: str, *arguments: Any) -> Any:
-        """The schema registry's store (``revision``, ``load``, ``commit``): the registry's home is one region's store."""
+        """The schema registry's store (``revision``, ``load``, ``commit``).
+
+        The registry's home is one region's store.
+        """
         if call not in ("revision", "load", "commit"):
             raise FedbusError(f"{call} is no call of the schema store")
         return getattr(self._region.store.schemas, call)(*arguments)

@@ -1,7 +1,7 @@
 """The fleet: the bus instances of one region as its manager has them, and how directives change it.
 
-Everything that must survive the manager is in the store before it is done; every step can be repeated, so that a manager
-that was killed in the middle goes on where its predecessor stopped. Drain and health run on real time.
+Everything that must survive the manager is in the store before it is done; every step can be repeated, so that a
+manager that was killed in the middle goes on where its predecessor stopped. Drain and health run on real time.
 """
 
 from __future__ import annotations

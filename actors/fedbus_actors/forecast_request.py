@@ -24,7 +24,10 @@ class ForecastRequest(msgspec.Struct, frozen=True):
 
 
 class ForecastAnswer(msgspec.Struct, frozen=True):
-    """``known_until_ns``: up to where the forecaster has the history now; ``forecast`` is None if that is not enough."""
+    """``known_until_ns``: up to where the forecaster has the history now.
+
+    ``forecast`` is None if that is not enough.
+    """
 
     known_until_ns: int
     forecast: Forecast | None

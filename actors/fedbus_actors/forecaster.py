@@ -1,7 +1,8 @@
 """The forecaster: one actor that holds the forecast engines of the regions of its cluster.
 
-Regions send what is new of their load history and get a forecast back; fits run in one background thread, one at a time. Keeps
-nothing on disk: after a restart it says how much it knows, and the managers send the rest from their stores.
+Regions send what is new of their load history and get a forecast back; fits run in one background thread, one at a
+time. Keeps nothing on disk: after a restart it says how much it knows, and the managers send the rest from their
+stores.
 """
 
 from __future__ import annotations

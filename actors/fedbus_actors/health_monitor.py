@@ -1,11 +1,13 @@
 """The health monitor of a region: feels each instance over its data socket, as a client would.
 
-One thread, one DEALER per instance, a ping every interval. What it judges is handed to the manager on request; the manager
-hands back what it knew, so that a restarted monitor goes on from there. Runs on real time, also under a scaled clock.
+One thread, one DEALER per instance, a ping every interval. What it judges is handed to the manager on request; the
+manager hands back what it knew, so that a restarted monitor goes on from there. Runs on real time, also under a scaled
+clock.
 """
 
 from __future__ import annotations
 
+import contextlib
 from queue import Empty, SimpleQueue
 from threading import Lock
 
@@ -176,10 +178,9 @@ class HealthMonitor:
             probe.health = assess(probe.health, evidence, real_ns, self._settings)
 
     def _send(self, probe: _Probe, message: p.Message) -> None:
-        try:
+        # A full queue means that it has been silent for long; the detector has noticed.
+        with contextlib.suppress(zmq.Again):
             probe.socket.send(p.encode(message), zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # it has been silent for so long that its queue is full; the detector has noticed
 
     def _receive(self, probe: _Probe) -> None:
         now_ns = self._clock.monotonic_ns()

@@ -1,5 +1,6 @@
-"""A bus instance as it runs under a manager: takes its directory over from a dead or hung predecessor, remembers what it
-adopted, and reports what it uses.
+"""A bus instance as it runs under a manager.
+
+Takes its directory over from a dead or hung predecessor, remembers what it adopted, and reports what it uses.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ log = logging.getLogger(__name__)
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Resources of one process: share of one core since the last report, resident memory, and the node's network rates."""
+    """Resources of one process.
+
+    Share of one core since the last report, resident memory, and the node's network rates.
+    """
 
     cpu_share: float
     memory_bytes: int

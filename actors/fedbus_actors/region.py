@@ -57,7 +57,7 @@ class Region:
 
     @property
     def own_options(self) -> RegionOptions:
-        """This region's section of the federation file."""
+        """Its section of the federation file."""
         return self.options.regions[self.name]
 
     def _seed_store(self) -> None:

@@ -65,5 +65,6 @@ class RegionWatch:
         observed = self._region.load.observed()
         return RegionSummary(
             self._region.name, self._region.epoch, self._region.clock.now_ns(), options.latitude, options.longitude,
-            observed.eps if observed else 0.0, observed.bps if observed else 0.0, self._region.capacity_eps, routes, ledgers,
+            observed.eps if observed else 0.0, observed.bps if observed else 0.0, self._region.capacity_eps, routes,
+            ledgers,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Ray: the only place where actor classes become actors, and where their names and placement are.
 
-All actors are named and detached, so that none ends with the one that started it; ``down`` ends them by name. An instance
-is pinned to its node (hard affinity): where its directory is, there it restarts, and nowhere else.
+All actors are named and detached, so that none ends with the one that started it; ``down`` ends them by name. An
+instance is pinned to its node (hard affinity): where its directory is, there it restarts, and nowhere else.
 """
 
 from __future__ import annotations

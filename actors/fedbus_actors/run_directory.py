@@ -133,7 +133,10 @@ def head_environment(run_directory: Path) -> dict[str, str]:
 
 
 def _free_stretch() -> range:
-    """Ports for Serve's replicas. They bind with SO_REUSEPORT: two clusters given the same port would share requests."""
+    """Ports for Serve's replicas.
+
+    They bind with SO_REUSEPORT: two clusters given the same port would share requests.
+    """
     for first in range(REPLICA_PORTS.start, REPLICA_PORTS.stop - REPLICAS, REPLICAS):
         stretch = range(first, first + REPLICAS)
         try:
@@ -143,9 +146,10 @@ def _free_stretch() -> range:
         except OSError:
             continue
         return stretch
+    first, last = REPLICA_PORTS.start, REPLICA_PORTS.stop - 1
     raise EnvironmentUnusableError(
-        f"no {REPLICAS} free ports in a row between {REPLICA_PORTS.start} and {REPLICA_PORTS.stop - 1} for the gateway's "
-        "replicas: stop a federation on this machine"
+        f"no {REPLICAS} free ports in a row between {first} and {last} for the gateway's replicas: "
+        "stop a federation on this machine"
     )
 
 

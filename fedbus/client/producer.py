@@ -48,7 +48,7 @@ class Filling:
 class Producer:
     """Publishes through a bus; made by :meth:`Bus.producer`. Use it as an async context manager."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one caller, Bus.producer, which documents them
         self,
         outbox: Outbox,
         source: str,

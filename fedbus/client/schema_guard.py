@@ -1,7 +1,7 @@
 """The client's own look at schemas: data that does not fit its topic's schema is refused before it is sent.
 
-Fed from the bootstrap (and its repetitions): subject → newest schema, and the topics' policies in their order of precedence.
-Topics without a schema cost nothing: a producer asks once per topic and :attr:`SchemaGuard.version`.
+Fed from the bootstrap (and its repetitions): subject → newest schema, and the topics' policies in their order of
+precedence. Topics without a schema cost nothing: a producer asks once per topic and :attr:`SchemaGuard.version`.
 """
 
 from __future__ import annotations

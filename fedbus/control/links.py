@@ -1,7 +1,7 @@
 """Links: which instance of this region pulls which origin ledger, and for which filters (protocol rules 18, 19).
 
-A receiver stays the receiver of an origin ledger: it has the events pulled so far, and dispatches them. Only when it was
-drained does the ledger pass on, to the instance that adopted what it held; one that is merely silent is waited for.
+A receiver stays the receiver of an origin ledger: it has the events pulled so far, and dispatches them. Only when it
+was drained does the ledger pass on, to the instance that adopted what it held; one that is merely silent is waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from fedbus.control.summary import LedgerSummary, RegionSummary
 
 
 class Interest(msgspec.Struct, frozen=True):
-    """What somebody in this region wants: filters of groups (their past too), and of live subscriptions (from now on)."""
+    """What somebody in this region wants.
+
+    Filters of groups (their past too), and of live subscriptions (from now on).
+    """
 
     durable: frozenset[str] = frozenset()
     live: frozenset[str] = frozenset()
@@ -37,8 +40,8 @@ class LinkPlanner:
     def wants(self, ledger: LedgerSummary, interest: Interest) -> list[LinkFilter]:
         """The filters to pull a ledger by, each with the offset to begin at.
 
-        A group begins at the ledger's beginning. A live subscription begins at the ledger's end as known when the interest
-        was first seen; a ledger that came later is wanted whole.
+        A group begins at the ledger's beginning. A live subscription begins at the ledger's end as known when the
+        interest was first seen; a ledger that came later is wanted whole.
         """
         wanted: list[LinkFilter] = []
         for pattern in interest.patterns:

@@ -20,8 +20,8 @@ TAKEN_PORTS: tuple[tuple[PortRange, str], ...] = (
     (PortRange(8265, 8265), "Ray's dashboard"),
     (PortRange(10001, 19999), "Ray's client and workers"),
     (PortRange(30000, 31000), "Ray Serve's replicas"),
-    (PortRange(32000, 32767), "the gateway's replicas"),
     (PortRange(32768, 60999), "the kernel's ephemeral ports"),
+    (PortRange(32000, 32767), "the gateway's replicas"),
 )
 FIRST_PORT = 24_000
 PORTS_PER_REGION = 500

@@ -13,11 +13,12 @@ import itertools
 import json
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import Any
 
 from locust import FastHttpUser, HttpUser, LoadTestShape, constant_throughput, events, task
+
+from fedbus.clock import NS_PER_S, SystemClock
 
 SHAPE = os.environ.get("FEDBUS_LOAD_SHAPE", "steady")
 USERS = int(os.environ.get("FEDBUS_LOAD_USERS", "20"))
@@ -28,6 +29,7 @@ ACCEPTED = 202
 BATCH = 50
 CUSTOMERS = 200
 STREAM_S = 2.0
+CLOCK = SystemClock()
 
 
 class Tally:
@@ -111,7 +113,7 @@ class StreamReader(HttpUser):
     @task
     def read(self) -> None:
         """A request that never ends by itself: its time is that to the first line."""
-        until = time.monotonic() + STREAM_S
+        until_ns = CLOCK.monotonic_ns() + int(STREAM_S * NS_PER_S)
         with self.client.get(
             "/v1/events",
             params={"filter": "load.single.>"},
@@ -125,7 +127,7 @@ class StreamReader(HttpUser):
                 return
             for line in answer.iter_lines():
                 Tally.streamed += line.startswith(b"data:")
-                if time.monotonic() > until:
+                if CLOCK.monotonic_ns() > until_ns:
                     break
             answer.success()
 

@@ -89,8 +89,8 @@ def test_the_host_script_leaves_a_process_alone_that_is_no_ray(tmp_path):
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "ray.pid").write_text(str(bystander.pid))
         subprocess.run(
-            ["sh", CONFIGS / "ray-node.sh", "stop"], env={"FEDBUS_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": "/"},
-            check=True, timeout=20,
+            ["sh", CONFIGS / "ray-node.sh", "stop"], check=True, timeout=20,
+            env={"FEDBUS_HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "HOME": "/"},
         )  # fmt: skip
         assert bystander.poll() is None
         assert not (tmp_path / "run" / "ray.pid").exists()

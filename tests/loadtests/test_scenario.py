@@ -1,5 +1,7 @@
 """The demonstration's load: scaled to the machine, with a history that fits what will be measured."""
 
+from itertools import pairwise
+
 import pytest
 
 from fedbus.clock import NS_PER_S
@@ -53,7 +55,7 @@ def test_the_history_is_two_weeks_without_gaps_up_to_the_window(scenario):
     for site in SITES:
         samples = list(scenario.history(site))
         assert len(samples) >= 14 * 86_400 // scenario.step_s - 1
-        steps = {after.time_ns - before.time_ns for before, after in zip(samples, samples[1:], strict=False)}
+        steps = {after.time_ns - before.time_ns for before, after in pairwise(samples)}
         assert steps == {scenario.step_s * NS_PER_S}
         assert (
             0
@@ -88,12 +90,12 @@ def test_a_trace_of_a_week_is_refused():
 
 
 @pytest.mark.parametrize("seconds", [40.0, 75.0, 600.0])
-def test_every_speed_gives_a_valid_federation(scenario, seconds, tmp_path):
+def test_every_speed_gives_a_valid_federation(seconds, tmp_path):
     scenario = from_model(1, seconds)
     options = demo_options(scenario, tmp_path, 8000, 24_000)
     forecasting = options.forecasting
     assert set(options.regions) == {site.region for site in SITES}
     assert forecasting.slot_ms == forecasting.step_ms == scenario.step_s * 1000
-    assert [trigger.trigger() for trigger in options.triggers][0].expected_factor == scenario.triggers[
-        0
-    ].expected_factor
+    assert [trigger.trigger().expected_factor for trigger in options.triggers] == [
+        trigger.expected_factor for trigger in scenario.triggers
+    ]

@@ -132,8 +132,8 @@ class Stage:
         back_s = None if story.back_ns is None else round((story.back_ns - story.killed_ns) / NS_PER_S, 1)
         return Failover(
             victim.region, victim.instance, victim.siblings,
-            self._audit.first_ack_after_ms(victim.region, story.killed_ns),
-            self._audit.longest_wait_ms(victim.region, *watched), back_s,
+            _rounded(self._audit.first_ack_after_ms(victim.region, story.killed_ns)),
+            _rounded(self._audit.longest_wait_ms(victim.region, *watched)), back_s,
         )  # fmt: skip
 
     def _accuracy(self, from_ns: int) -> Accuracy | None:
@@ -150,6 +150,10 @@ class Stage:
             found.append((forecasts, history))
         lead_ns, announced = options.forecasting.lead_ms * 1_000_000, self._scenario.triggers
         return forecast_accuracy(found, from_ns, lead_ns, required_quantile([]), announced)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
 
 
 def _take_signals_back() -> None:
