@@ -19,8 +19,8 @@ from fedbus.errors import EnvironmentUnusableError
 
 PREFIX = "fedbus-"
 OWNER_FILE = "owner.pid"
-REPLICA_PORTS = range(32_000, 32_768)  # between the regions' ports and the ephemeral ones
-REPLICAS = 16
+SERVE_PORTS = range(32_000, 32_768)  # between the regions' ports and the ephemeral ones
+STRETCH = 16
 LONGEST_PARENT = 20
 GRACE_S = 5.0
 # What Ray would say on our terminal: how Serve's shutdown ends each time, restarts (the manager reports them), that we
@@ -110,7 +110,7 @@ def head_environment(run_directory: Path) -> dict[str, str]:
     haproxy = run_directory / "h"
     haproxy.mkdir()
     metrics_port, stats_port = _free_ports(2)
-    replicas = _free_stretch()
+    ports = _free_stretch()
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -122,8 +122,10 @@ def head_environment(run_directory: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas.start),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas.stop - 1),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(ports[0]),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[1]),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[2]),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_AUTO_CONNECT": "0",  # a call that comes after the end must not start a cluster of its own
         "RAY_DEDUP_LOGS_SKIP_REGEX": SKIPPED_OUTPUT,
@@ -137,8 +139,8 @@ def _free_stretch() -> range:
 
     They bind with SO_REUSEPORT: two clusters given the same port would share requests.
     """
-    for first in range(REPLICA_PORTS.start, REPLICA_PORTS.stop - REPLICAS, REPLICAS):
-        stretch = range(first, first + REPLICAS)
+    for first in range(SERVE_PORTS.start, SERVE_PORTS.stop - STRETCH, STRETCH):
+        stretch = range(first, first + STRETCH)
         try:
             for port in stretch:
                 with socket.socket() as probe:
@@ -146,9 +148,9 @@ def _free_stretch() -> range:
         except OSError:
             continue
         return stretch
-    first, last = REPLICA_PORTS.start, REPLICA_PORTS.stop - 1
+    first, last = SERVE_PORTS.start, SERVE_PORTS.stop - 1
     raise EnvironmentUnusableError(
-        f"no {REPLICAS} free ports in a row between {first} and {last} for the gateway's replicas: "
+        f"no {STRETCH} free ports in a row between {first} and {last} for the gateway's replicas: "
         "stop a federation on this machine"
     )
 

@@ -72,27 +72,19 @@ def _tables(pages: Pages) -> Iterator[Any]:
     yield Text(f"{head}, {rate(sum(each['load_eps'] for each in regions))} events/s", style="bold")
     if stale:
         yield Text(f"stale, their manager does not answer: {', '.join(stale)}", style="yellow")
-    yield table(
-        "",
-        (
-            "region",
-            "state",
-            "#inst.",
-            "#load/s",
-            "#capacity/s",
-            "#needed/s",
-            "#forecast/s",
-            "model",
-            "#published",
-            "links from",
-        ),
-        (_region(each, forecasts.get(each["region"]), stale) for each in regions),
+    columns = (
+        "region",
+        "state",
+        "#inst.",
+        "#load/s",
+        "#capacity/s",
+        "#needed/s",
+        "#forecast/s",
+        "#published",
     )
-    yield table(
-        "",
-        ("instance", "state", "size", "#load/s", "#capacity/s", "#ping ms", "#backlog", "ledger", "#events", "note"),
-        (_instance(each) for each in instances),
-    )
+    yield table("", columns, (_region(each, stale) for each in regions))
+    columns = ("instance", "state", "size", "#load/capacity", "#ping ms", "#backlog", "#epoch", "#events", "note")
+    yield table("", columns, map(_instance, instances))
     groups = pages["subscriptions"]["items"]
     if groups:
         yield table("", ("group", "region", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups))
@@ -100,30 +92,37 @@ def _tables(pages: Pages) -> Iterator[Any]:
     if newest:
         yield table("", ("ordered", "region", "directive", "state", "cause", "reason"), map(_directive, newest))
     for each in regions:
-        if each["explanation"]:
-            yield Text.assemble((each["region"], "bold"), ": ", each["explanation"])
+        yield _why(each, forecasts.get(each["region"]))
 
 
-def _region(region: dict[str, Any], forecast: dict[str, Any] | None, stale: list[str]) -> tuple[object, ...]:
-    model = (forecast["model"] or forecast["basis"]) if forecast is not None else ""
-    mase = f" (MASE {forecast['mase']:.2f})" if forecast is not None and forecast["mase"] is not None else ""
+def _region(region: dict[str, Any], stale: list[str]) -> tuple[object, ...]:
     mark = Text(" stale", "yellow") if region["region"] in stale else ""
-    links = (Text.assemble(each["source"], " ", state(each["state"])) for each in region["links"])
     return (
         Text.assemble(region["region"], mark), state(region["state"]), region["instances"],
         rate(region["load_eps"]), rate(region["capacity_eps"]), rate(region["required_eps"]),
-        rate(region["forecast_eps"]), f"{model}{mase}", f"{region['published_total']:,}", Text(", ").join(links),
+        rate(region["forecast_eps"]), f"{region['published_total']:,}",
     )  # fmt: skip
 
 
 def _instance(instance: dict[str, Any]) -> tuple[object, ...]:
-    written = instance["ledgers"].get(instance["ledger"])
-    trip = instance["round_trip_ms"]
+    written, trip = instance["ledgers"].get(instance["ledger"]), instance["round_trip_ms"]
     return (
-        instance["instance"], state(instance["state"]), instance["size"], rate(instance["load_eps"]),
-        rate(instance["capacity_eps"]), None if trip is None else f"{trip:.1f}", instance["backlog_events"],
-        instance["ledger"], None if written is None else f"{written:,}", instance["detail"],
+        instance["instance"], state(instance["state"]), instance["size"],
+        f"{rate(instance['load_eps'])}/{rate(instance['capacity_eps'])}", None if trip is None else f"{trip:.1f}",
+        instance["backlog_events"], instance["ledger"].rpartition("/")[2], None if written is None else f"{written:,}",
+        instance["detail"],
     )  # fmt: skip
+
+
+def _why(region: dict[str, Any], forecast: dict[str, Any] | None) -> Text:
+    """What a region's capacity rests on, and what it pulls from others."""
+    said = [region["explanation"]]
+    if forecast is not None and forecast["model"]:
+        mase = "" if forecast["mase"] is None else f", MASE {forecast['mase']:.2f}"
+        said.append(f"forecast by {forecast['model']}{mase}")
+    if region["links"]:
+        said.append("links from " + ", ".join(f"{each['source']} {each['state']}" for each in region["links"]))
+    return Text.assemble((region["region"], "bold"), ": ", "; ".join(each for each in said if each))
 
 
 def group_row(group: dict[str, Any]) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -19,10 +19,18 @@ STATES = {
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """A compact table; columns whose name begins with ``#`` hold numbers."""
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        made.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
+    """A compact table; columns whose name begins with ``#`` hold numbers. The last one wraps where it gets narrow."""
+    made = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    for place, name in enumerate(columns, 1):
+        justify: Literal["left", "right"] = "right" if name.startswith("#") else "left"
+        made.add_column(name.removeprefix("#"), justify=justify, overflow="fold", no_wrap=place < len(columns))
     for row in rows:
         made.add_row(
             *(cell if isinstance(cell, Text) else Text("-" if cell in (None, "") else str(cell)) for cell in row)

@@ -13,7 +13,6 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-import httpx
 import msgspec
 
 import fedbus
@@ -24,6 +23,7 @@ from fedbus.errors import FedbusError
 from fedbus.event import Event
 from fedbus_loadtests.demo.audit import Audit
 from fedbus_loadtests.demo.clock import DemoClock
+from fedbus_loadtests.demo.gateway_publisher import GatewayPublisher
 from fedbus_loadtests.demo.scenario import BILLING, HTTP_SHARE, ORDERS, SITES, Scenario, Site, clicks_group, groups
 
 SOURCE = "fedbus-demo"
@@ -34,13 +34,10 @@ UNANSWERED = 200
 LATEST_S = 5.0
 HTTP_BATCH = 20
 HTTP_LINGER_TICKS = 10
-HTTP_TRIES = 60
-HTTP_PAUSE_S = 0.5
-ACCEPTED = 202
+AGAIN_S = 0.5
 TAKE = 500
 TAKE_S = 1.0
 CUSTOMERS = 500
-BATCH_TYPE = "application/cloudevents-batch+json"
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +52,8 @@ class Replay:
         self._stack = AsyncExitStack()
         self._buses: dict[str, Bus] = {}
         self._producers: dict[str, Producer] = {}
-        self._http = httpx.AsyncClient(base_url=url, timeout=15.0, trust_env=False)
+        self.troubles: list[str] = []
+        self._gateway = GatewayPublisher(url, self.troubles)
         self._numbers = 0
         self._owed = dict.fromkeys(SITES, 0.0)
         self._posting: dict[Site, list[tuple[int, Event]]] = {site: [] for site in SITES}
@@ -63,10 +61,9 @@ class Replay:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self.not_offered = 0
-        self.troubles: list[str] = []
 
     async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._http)
+        self._stack.push_async_callback(self._gateway.close)
         for site in SITES:
             bus = await self._stack.enter_async_context(fedbus.connect(self._url, region=site.region, source=SOURCE))
             self._buses[site.region], self._producers[site.region] = bus, bus.producer()
@@ -168,7 +165,7 @@ class Replay:
         try:
             for topic in {event.type for _, event in entries}:
                 batch = [(number, event) for number, event in entries if event.type == topic]
-                if await self._accepted(site, topic, [event for _, event in batch]):
+                if await self._gateway.accepts(site.region, topic, [event for _, event in batch]):
                     now_ns = self._real.monotonic_ns()
                     for number, _ in batch:
                         self._audit.acked(number, site.region, now_ns)
@@ -177,28 +174,6 @@ class Replay:
                         self._failed(number, "the gateway did not accept it")
         finally:
             self._unanswered[site] -= 1
-
-    async def _accepted(self, site: Site, topic: str, events: list[Event]) -> bool:
-        body = msgspec.json.encode([event.to_dict() for event in events])
-        said = ""
-        for _ in range(HTTP_TRIES):
-            try:
-                answer = await self._http.post(
-                    f"/v1/topics/{topic}/events",
-                    params={"region": site.region},
-                    content=body,
-                    headers={"content-type": BATCH_TYPE},
-                )
-            except httpx.HTTPError as error:
-                said = repr(error)
-            else:
-                if answer.status_code == ACCEPTED:
-                    return True
-                said = f"{answer.status_code} {answer.text[:200]}"
-            if said not in self.troubles:
-                self.troubles.append(said)
-            await asyncio.sleep(HTTP_PAUSE_S)
-        return False
 
     def _begin(self, site: Site, entries: list[tuple[int, Event]]) -> None:
         self._unanswered[site] += 1
@@ -224,7 +199,7 @@ class Replay:
                             await event.ack()
             except FedbusError as error:
                 self.troubles.append(f"{group}: {error.detail}")
-                await asyncio.sleep(HTTP_PAUSE_S)
+                await asyncio.sleep(AGAIN_S)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

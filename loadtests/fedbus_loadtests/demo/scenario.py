@@ -121,14 +121,14 @@ def from_model(seed: int, replay_s: float) -> Scenario:
     end_ns = start_ns + 300 * MINUTE_NS
     campaign = Trigger(
         id="campaign", name="summer campaign", start_ns=start_ns + 170 * MINUTE_NS, end_ns=start_ns + 230 * MINUTE_NS,
-        expected_factor=1.6,
+        expected_factor=1.9,
     )  # fmt: skip
     burst = Burst(start_ns + 115 * MINUTE_NS, start_ns + 135 * MINUTE_NS, 1.4)
     model = LoadModel(
-        seed=seed, mean_eps=10.0, peak_hour=15.5, day_swing=0.7, noise=0.03, wander=0.04, weekend_factor=0.8,
+        seed=seed, mean_eps=10.0, peak_hour=15.0, day_swing=0.5, noise=0.03, wander=0.04, weekend_factor=0.8,
         campaigns=(campaign,), bursts=(burst,),
     )  # fmt: skip
-    samples = model.samples(_MODEL_START_NS, end_ns + 120 * MINUTE_NS)
+    samples = model.samples(_MODEL_START_NS, end_ns)
     trace = Trace(_MODEL_START_NS, 60, tuple(sample.events for sample in samples))
     quiet = msgspec.structs.replace(model, campaigns=(), bursts=())
     low_eps, noon_eps = quiet.rate_eps(start_ns + 15 * MINUTE_NS), quiet.rate_eps(end_ns)
