@@ -72,17 +72,8 @@ def _tables(pages: Pages) -> Iterator[Any]:
     yield Text(f"{head}, {rate(sum(each['load_eps'] for each in regions))} events/s", style="bold")
     if stale:
         yield Text(f"stale, their manager does not answer: {', '.join(stale)}", style="yellow")
-    columns = (
-        "region",
-        "state",
-        "#inst.",
-        "#load/s",
-        "#capacity/s",
-        "#needed/s",
-        "#forecast/s",
-        "#published",
-    )
-    yield table("", columns, (_region(each, stale) for each in regions))
+    shown = ("region", "state", "#inst.", "#load/s", "#capacity/s", "#needed/s", "#forecast/s", "#published")
+    yield table("", shown, (_region(each, stale) for each in regions))
     columns = ("instance", "state", "size", "#load/capacity", "#ping ms", "#backlog", "#epoch", "#events", "note")
     yield table("", columns, map(_instance, instances))
     groups = pages["subscriptions"]["items"]

@@ -47,8 +47,19 @@ def test_slots_nobody_forecast_in_time_do_not_count(made, slot):
     assert forecast_accuracy([([made], [load(slot, 10.0)])], 0, SLOT_NS, 0.95) is None
 
 
-def test_announced_events_and_slots_before_the_start_are_left_out():
-    history = [load(1003, 8.0), load(1005, 80.0), load(1007, 8.0)]
-    campaign = Trigger(id="c", start_ns=1005 * SLOT_NS, end_ns=1006 * SLOT_NS)
-    found = forecast_accuracy([([forecast(1000, 8.0)], history)], 1004 * SLOT_NS, SLOT_NS, 0.95, [campaign])
+def accuracy_after(change_slot: int, made_slot: int, slot: int):
+    campaign = Trigger(id="c", start_ns=change_slot * SLOT_NS, end_ns=2000 * SLOT_NS)
+    return forecast_accuracy([([forecast(made_slot, 8.0)], [load(slot, 80.0)])], 0, SLOT_NS, 0.95, [campaign])
+
+
+@pytest.mark.parametrize(
+    ("change_slot", "counts"), [(1006, True), (1005, False), (1000, False), (997, False), (996, True)]
+)
+def test_an_announced_change_that_the_forecast_could_not_see_is_no_error(change_slot, counts):
+    assert (accuracy_after(change_slot, 1000, 1005) is not None) == counts
+
+
+def test_slots_before_the_start_do_not_count():
+    history = [load(1003, 80.0), load(1007, 8.0)]
+    found = forecast_accuracy([([forecast(1000, 8.0)], history)], 1004 * SLOT_NS, SLOT_NS, 0.95)
     assert (found.slots, found.mape_pct) == (1, 0.0)

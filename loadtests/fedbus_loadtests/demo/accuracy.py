@@ -1,8 +1,9 @@
 """Forecast against actual: how near the forecasts came to the load they were made for. Pure.
 
 Of every slot that passed, the forecast counts that was the newest one a provisioning lead before it: the one that could
-still be acted on. Announced events are left out: triggers raise what is provided, not the forecast. The scale is what
-the seasonal naive forecast (the same time a day ago) would have been wrong by.
+still be acted on. Left out is what lies behind an announced change that it could not have seen in the load yet: triggers
+raise what is provided, not the forecast. The scale is what the seasonal naive forecast (the same time a day ago) would
+have been wrong by.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from fedbus.control.load import LoadSample
 from fedbus.control.trigger import Trigger
 
 DAY_NS = 86_400 * NS_PER_S
+#: An announced change shows in the load within this time (as the forecast engine reckons).
+SETTLING_SLOTS = 3
 
 
 class Accuracy(msgspec.Struct, frozen=True):
@@ -30,8 +33,11 @@ class Accuracy(msgspec.Struct, frozen=True):
 
 
 class _Pair(msgspec.Struct, frozen=True):
+    """A slot and what was forecast for it; changes before ``seen_from_ns`` had shown in the load by then."""
+
     start_ns: int
     end_ns: int
+    seen_from_ns: int
     actual: float
     predicted: float
     upper: float
@@ -47,11 +53,12 @@ def forecast_accuracy(
     announced: Sequence[Trigger] = (),
 ) -> Accuracy | None:
     """All regions together, over the slots that start at ``start_ns`` or later; None if none can be compared."""
+    changes = [moment for each in announced for moment in (each.start_ns, each.end_ns)]
     pairs = [
         pair
         for forecasts, history in regions
         for pair in _pairs(forecasts, history, lead_ns, quantile)
-        if pair.start_ns >= start_ns and not any(each.overlaps(pair.start_ns, pair.end_ns) for each in announced)
+        if pair.start_ns >= start_ns and not any(pair.seen_from_ns <= change < pair.end_ns for change in changes)
     ]
     if not pairs:
         return None
@@ -82,6 +89,7 @@ def _pairs(
         yield _Pair(
             sample.time_ns,
             newest.slot_start_ns(place[0] + 1),
+            newest.made_at_ns - SETTLING_SLOTS * newest.slot_s * NS_PER_S,
             sample.events / newest.slot_s,
             newest.point_eps[place[0]],
             newest.quantiles[newest.level(quantile)][place[0]],

@@ -125,7 +125,7 @@ def from_model(seed: int, replay_s: float) -> Scenario:
     )  # fmt: skip
     burst = Burst(start_ns + 115 * MINUTE_NS, start_ns + 135 * MINUTE_NS, 1.4)
     model = LoadModel(
-        seed=seed, mean_eps=10.0, peak_hour=15.0, day_swing=0.5, noise=0.03, wander=0.04, weekend_factor=0.8,
+        seed=seed, mean_eps=10.0, peak_hour=15.0, day_swing=0.62, noise=0.03, wander=0.04, weekend_factor=0.8,
         campaigns=(campaign,), bursts=(burst,),
     )  # fmt: skip
     samples = model.samples(_MODEL_START_NS, end_ns)
