@@ -1,9 +1,9 @@
 """Forecast against actual: how near the forecasts came to the load they were made for. Pure.
 
 Of every slot that passed, the forecast counts that was the newest one a provisioning lead before it: the one that could
-still be acted on. Left out is what lies behind an announced change that it could not have seen in the load yet: triggers
-raise what is provided, not the forecast. The scale is what the seasonal naive forecast (the same time a day ago) would
-have been wrong by.
+still be acted on. Left out is what lies behind an announced change that it could not have seen in the load yet, because
+triggers raise what is provided and not the forecast. The scale is what the seasonal naive forecast (the same time a day
+ago) would have been wrong by.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import click
 import psutil
@@ -15,10 +17,10 @@ from rich.console import Console
 
 from fedbus.clock import NS_PER_S, SystemClock
 from fedbus.control.trace import read_trace
-from fedbus.errors import ConfigurationError
+from fedbus.errors import ConfigurationError, EnvironmentUnusableError
 from fedbus_loadtests.demo.narration import narrator
 from fedbus_loadtests.demo.scenario import Scenario, from_model, from_trace
-from fedbus_loadtests.demo.stage import Stage, interrupt
+from fedbus_loadtests.demo.stage import Stage
 
 LEAST_SECONDS = 40.0
 
@@ -58,12 +60,17 @@ def demo(
     before_s = (SystemClock().now_ns() / NS_PER_S) - psutil.Process().create_time()
     scenario = _scenario(trace, seed, seconds)
     console = Console(stderr=as_json)
-    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     with _directory(data) as directory, narrator(console, plain=plain) as told:
         stage = Stage(
             scenario, told, directory, port=port, instance_port=instance_port, seed=seed, before_s=before_s
         )  # fmt: skip
-        summary = stage.run()
+        try:
+            summary = stage.run()
+        except EnvironmentUnusableError as error:
+            if "port" in error.detail:
+                error.add_note("For the demonstration: --port and --instance-port.")
+            raise
     if as_json:
         sys.stdout.write(summary.as_json().decode() + "\n")
     else:
@@ -97,3 +104,8 @@ def _directory(data: Path | None) -> Iterator[Path]:
         raise ConfigurationError(f"{data}: is not empty, and the demonstration begins with a history of its own")
     data.mkdir(parents=True, exist_ok=True)
     yield data.absolute()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds as Ctrl-C does, so that everything is taken down."""
+    raise KeyboardInterrupt

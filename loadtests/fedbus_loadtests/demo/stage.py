@@ -8,8 +8,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from fedbus.clock import NS_PER_S, SystemClock
 from fedbus.control.sla import required_quantile
@@ -62,8 +61,8 @@ class Stage:
 
             clock = DemoClock(self._data / CLOCK_FILE, scenario.window.start_ns, scenario.speed)
             federation = launch(self._options, clock=clock, progress=self._progress)
-        federation.start()
-        _take_signals_back()
+        with _own_signals():
+            federation.start()
         try:
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 play, troubles = runner.run(self._play(federation, clock))
@@ -156,12 +155,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
 
 
-def _take_signals_back() -> None:
-    """Ray has put handlers of its own in place of ours."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, interrupt)
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    """SIGTERM unwinds as Ctrl-C does, so that everything is taken down."""
-    raise KeyboardInterrupt
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Ray puts handlers of its own in place of those there were; put them back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
