@@ -89,6 +89,7 @@ class Federation:
         with self._step("gateway"):
             gateway.result(READY_S)
             self._await_gateway()
+        self._start_forecaster()
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Any:
@@ -113,7 +114,6 @@ class Federation:
 
     def _start_actors(self) -> None:
         from fedbus_actors.federation_manager import FederationManager
-        from fedbus_actors.forecaster import Forecaster
         from fedbus_actors.health_monitor import HealthMonitor
 
         options = self.options
@@ -123,7 +123,12 @@ class Federation:
             remote.start_singleton(HealthMonitor, name, region, settings, uncommitted)
             name = remote.manager_name(options.name, region)
             remote.start_singleton(FederationManager, name, options, region, self._clock)
-        remote.start_singleton(Forecaster, remote.forecaster_name(options.name))
+
+    def _start_forecaster(self) -> None:
+        """Last: its imports take seconds of a core, and nobody waits for it (until it is there, load alone scales)."""
+        from fedbus_actors.forecaster import Forecaster
+
+        remote.start_singleton(Forecaster, remote.forecaster_name(self.options.name))
 
     def _await_instances(self) -> None:
         """Every region has an instance that takes events, and its manager says so."""

@@ -66,11 +66,12 @@ class RegionLinks:
 
 
 def interest_of(fleet: Fleet) -> Interest:
-    """What groups and live subscriptions at the region's instances want."""
+    """What groups and live subscriptions at the region's instances want; a group that began at latest wants no past."""
     durable: set[str] = set()
     live: set[str] = set()
     for member in fleet.members.values():
         if member.report is not None:
-            durable.update(pattern for group in member.report.status.groups for pattern in group.filters)
             live.update(member.report.status.live)
+            for group in member.report.status.groups:
+                (live if group.start == "latest" else durable).update(group.filters)
     return Interest(frozenset(durable), frozenset(live - durable))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from fedbus.clock import Clock, SystemClock
-from fedbus.control.load import CounterReading, LoadHistory, LoadMeter, LoadSample
+from fedbus.control.load import CounterReading, LoadHistory, LoadMeter, LoadSample, RateMeter
 from fedbus.control.view import ObservedLoad
 from fedbus.options.control import ForecastingOptions
 from fedbus.position import LedgerId
@@ -13,6 +13,8 @@ from fedbus.storage.store import Store
 from fedbus_actors.fleet import Member
 
 OBSERVED_SLOTS = 2
+#: What counts as the present rate: over at least this part of a slot.
+RATE_SLOTS = 0.5
 #: A report is taken at the latest in the poll after the one it was asked for.
 LONGEST_WAIT_NS = 3_000_000_000
 
@@ -33,7 +35,9 @@ class RegionLoad:
         since_ns = now_ns - options.history_ms * 1_000_000
         self.history.extend(store.load_history.between(region, self.slot_s, since_ns, now_ns))
         self._before: dict[str, CounterReading] = {}
+        self._meters: dict[str, RateMeter] = {}
         self.rates: dict[str, tuple[float, float]] = {}
+        """Events/s and bytes/s between the last two reports, of the instances that have just reported."""
         self.published: dict[str, int] = {}
         self.published_total = 0
         self.delivered_total = 0
@@ -51,7 +55,7 @@ class RegionLoad:
                 self.rates.pop(member.record.id, None)
         for gone in set(self._before) - present:
             self._meter.forget(gone)
-            del self._before[gone]
+            del self._before[gone], self._meters[gone]
             self.rates.pop(gone, None)
         slots = self._meter.close(now_ns)
         if slots:
@@ -68,6 +72,7 @@ class RegionLoad:
         started_ns, made_ns = self._moments(member, now_ns)
         reading = CounterReading(instance, epoch, started_ns, made_ns, events, counters["bytes_in"])
         self._meter.read(reading)
+        self._meters.setdefault(instance, RateMeter(RATE_SLOTS * self.slot_s)).read(reading)
         before = self._before.get(instance)
         continued = before is not None and before.epoch == epoch
         if before is not None and before.epoch == epoch and made_ns > before.time_ns:
@@ -100,8 +105,8 @@ class RegionLoad:
     def observed(self) -> ObservedLoad | None:
         """The peak of the last slots and of the present rates; ``None`` before anything was measured."""
         now_ns = self._clock.now_ns()
-        eps = sum(rate[0] for rate in self.rates.values())
-        bps = sum(rate[1] for rate in self.rates.values())
+        rates = [self._meters[instance].rate() for instance in self.rates]
+        eps, bps = sum(rate[0] for rate in rates), sum(rate[1] for rate in rates)
         recent = self.history.recent_peak_eps(OBSERVED_SLOTS) if self._is_recent(now_ns) else None
         if not self.rates and recent is None:
             return None

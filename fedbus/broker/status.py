@@ -9,7 +9,10 @@ from fedbus.broker.ledger import Ledgers
 
 
 class GroupStatus(msgspec.Struct, frozen=True):
-    """One group at one instance. ``backlog``: confirmed events not yet settled, at most."""
+    """One group at one instance.
+
+    ``backlog``: confirmed events not yet settled, at most. ``start``: the kind of its start, earliest, latest, ….
+    """
 
     name: str
     filters: list[str]
@@ -17,13 +20,16 @@ class GroupStatus(msgspec.Struct, frozen=True):
     backlog: int
     outstanding: int
     redelivered: int
+    start: str = "earliest"
 
 
 def group_status(group: Group, ledgers: Ledgers) -> GroupStatus:
     """What there is to say of a group now."""
     spec, outstanding = group.spec, group.settlement.outstanding
     backlog, redelivered = group.backlog(ledgers), group.deliveries.redelivered
-    return GroupStatus(spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered)
+    return GroupStatus(
+        spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered, spec.start.kind
+    )
 
 
 class BrokerStatus(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ must not learn silence from a lost metric. The histories are kept as plain lists
 from __future__ import annotations
 
 import math
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -125,6 +126,36 @@ class CounterReading(msgspec.Struct, frozen=True):
     time_ns: int
     events: int
     bytes: int
+
+
+class RateMeter:
+    """The present rate of one instance, over the last ``span_s`` seconds or as if it had been watched for so long.
+
+    A few events in a moment say nothing about a rate: one event in half a second is not two events/s.
+    """
+
+    MOST_READINGS = 1_000
+
+    def __init__(self, span_s: float) -> None:
+        self._span_ns = round(span_s * NS_PER_S)
+        self._readings: deque[CounterReading] = deque(maxlen=self.MOST_READINGS)
+
+    def read(self, reading: CounterReading) -> None:
+        """Take the next reading; a new incarnation begins a new record."""
+        readings = self._readings
+        if readings and readings[-1].epoch != reading.epoch:
+            readings.clear()
+        readings.append(reading)
+        while len(readings) > 1 and readings[1].time_ns <= reading.time_ns - self._span_ns:
+            readings.popleft()
+
+    def rate(self) -> tuple[float, float]:
+        """Events/s and bytes/s."""
+        if not self._readings:
+            return 0.0, 0.0
+        first, last = self._readings[0], self._readings[-1]
+        passed_s = max(self._span_ns, last.time_ns - first.time_ns) / NS_PER_S
+        return max(0, last.events - first.events) / passed_s, max(0, last.bytes - first.bytes) / passed_s
 
 
 class LoadMeter:

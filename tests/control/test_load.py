@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedbus.control.load import NS_PER_S, CounterReading, LoadHistory, LoadMeter, LoadSample
+from fedbus.control.load import NS_PER_S, CounterReading, LoadHistory, LoadMeter, LoadSample, RateMeter
 
 MINUTE = 60 * NS_PER_S
 
@@ -15,7 +15,7 @@ def at(minute, events, size=0.0):
 
 def reading(instance, second, events, *, epoch=1, started=0, size=None):
     return CounterReading(
-        instance, epoch, started * NS_PER_S, second * NS_PER_S, events, events * 10 if size is None else size
+        instance, epoch, started * NS_PER_S, round(second * NS_PER_S), events, events * 10 if size is None else size
     )
 
 
@@ -126,3 +126,42 @@ def test_no_event_is_counted_twice_or_dropped_however_readings_fall(steps):
     meter.read(reading("a", second + 120, counter, epoch=epoch, started=started))
     found += sum(sample.events for sample in meter.close((second + 120) * NS_PER_S))
     assert found == pytest.approx(total)
+
+
+def test_one_event_in_a_moment_is_no_rate():
+    meter = RateMeter(30)
+    meter.read(reading("b1", 100, 0))
+    meter.read(reading("b1", 101, 1))
+    assert meter.rate() == (1 / 30, 10 / 30)
+
+
+def test_a_present_rate_is_that_of_the_last_span():
+    meter = RateMeter(30)
+    for second in range(0, 100, 5):
+        meter.read(reading("b1", second, 2 * second if second < 60 else 120 + 10 * (second - 60)))
+    assert meter.rate() == (10.0, 100.0)
+
+
+def test_readings_further_apart_than_the_span_are_taken_as_they_are():
+    meter = RateMeter(30)
+    for second in (0, 100, 200):
+        meter.read(reading("b1", second, second))
+    assert meter.rate()[0] == 1.0
+
+
+def test_a_new_incarnation_begins_a_new_record():
+    meter = RateMeter(30)
+    meter.read(reading("b1", 0, 1000))
+    meter.read(reading("b1", 40, 0, epoch=2))
+    assert meter.rate() == (0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 60), st.integers(0, 100)), max_size=50))
+def test_a_present_rate_lies_within_the_rates_between_readings(steps):
+    meter, second, events, rates = RateMeter(30), 0.0, 0, [0.0]
+    assert meter.rate() == (0.0, 0.0)
+    for passed, more in steps:
+        second, events = second + passed, events + more
+        rates.append(more / passed)
+        meter.read(reading("b1", second, events))
+        assert 0 <= meter.rate()[0] <= max(rates) * 1.001

@@ -29,7 +29,7 @@ def test_errors_are_those_of_the_newest_forecast_before_the_lead():
     made = [forecast(1000, 10.0), forecast(1002, 8.0), forecast(1004, 1.0)]
     found = forecast_accuracy([(made, [load(1005, 10.0)])], 0, 3 * SLOT_NS, 0.95)
     assert found.slots == 1
-    assert found.mape_pct == pytest.approx(20.0)
+    assert found.wape_pct == pytest.approx(20.0)
     assert found.below_quantile_pct == 0.0  # 8 × 1.2 < 10
 
 
@@ -59,10 +59,10 @@ def test_an_announced_change_that_the_forecast_could_not_see_is_no_error(change_
 
 @pytest.mark.parametrize("change_slot", [996, 1006])
 def test_a_change_that_it_saw_or_that_came_later_excuses_nothing(change_slot):
-    assert accuracy_after(change_slot, 1000, 1005).mape_pct == 90.0
+    assert accuracy_after(change_slot, 1000, 1005).wape_pct == 90.0
 
 
 def test_slots_before_the_start_do_not_count():
     history = [load(1003, 80.0), load(1007, 8.0)]
     found = forecast_accuracy([([forecast(1000, 8.0)], history)], 1004 * SLOT_NS, SLOT_NS, 0.95)
-    assert (found.slots, found.mape_pct) == (1, 0.0)
+    assert (found.slots, found.wape_pct) == (1, 0.0)

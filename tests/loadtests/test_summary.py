@@ -15,7 +15,7 @@ FAILOVER = Failover("r", "r/b1", 1, 10.0, 900.0, 2.5)
 GOOD = Summary(
     load="a load", speed=240.0, scale=1.0, capacity_eps=1.0, published=10, acknowledged=10, unknown=0,
     groups={"g": GroupCount(10, 10, 1)}, delivered=10, lost=0, duplicates=1, publish=LATENCY, delivery=LATENCY,
-    forecast=Accuracy(5, 10.0, 0.5, 95.0, ("arima",)), first_scale_out="r, ordered by forecast",
+    forecast=Accuracy(5, 10.0, 0.5, 95.0, ("arima",)), first_scale_out=ScaleOut("r", "forecast", "because", 30.0),
     scaled_ahead=ScaleOut("r", "forecast", "because", 30.0), scaled_in="r: because", directives={"forecast": 1},
     failover=FAILOVER, start_s={"Ray": 4.0}, flowing_after_s=20.0, replay_s=75.0,
 )  # fmt: skip
@@ -34,6 +34,7 @@ def test_the_whole_story_without_loss_is_a_success():
         ({"groups": {"g": GroupCount(10, 9, 0)}}, "1 acknowledged events did not reach g"),
         ({"acknowledged": 0}, "no event was acknowledged"),
         ({"scaled_ahead": None}, "no scale-out ordered by the forecast"),
+        ({"first_scale_out": ScaleOut("r", "reactive", "because", None)}, "was ordered by reactive"),
         ({"failover": None}, "no instance was killed"),
         ({"failover": msgspec.structs.replace(FAILOVER, back_s=None)}, "r/b1 did not come back"),
         ({"failover": msgspec.structs.replace(FAILOVER, next_ack_ms=None)}, "nothing was acknowledged in r"),

@@ -23,10 +23,10 @@ SETTLING_SLOTS = 3
 
 
 class Accuracy(msgspec.Struct, frozen=True):
-    """Mean absolute percentage error, mean error over the naive one's, share of the slots below the quantile."""
+    """Errors over the load (weighted percentage), over the naive ones, and the share of slots below the quantile."""
 
     slots: int
-    mape_pct: float
+    wape_pct: float
     mase: float | None
     below_quantile_pct: float
     models: tuple[str, ...]
@@ -66,7 +66,7 @@ def forecast_accuracy(
     naive = [abs(pair.naive - pair.actual) for pair in pairs if pair.naive is not None]
     return Accuracy(
         slots=len(pairs),
-        mape_pct=round(100 * sum(e / p.actual for e, p in zip(errors, pairs, strict=True)) / len(pairs), 1),
+        wape_pct=round(100 * sum(errors) / sum(pair.actual for pair in pairs), 1),
         mase=round(sum(errors) / sum(naive), 2) if len(naive) == len(pairs) and any(naive) else None,
         below_quantile_pct=round(100 * len([1 for pair in pairs if pair.actual <= pair.upper]) / len(pairs), 1),
         models=tuple(sorted({pair.model for pair in pairs})),

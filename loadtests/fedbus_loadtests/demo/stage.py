@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,8 +60,7 @@ class Stage:
 
             clock = DemoClock(self._data / CLOCK_FILE, scenario.window.start_ns, scenario.speed)
             federation = launch(self._options, clock=clock, progress=self._progress)
-        with _own_signals():
-            federation.start()
+        federation.start()
         try:
             with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
                 play, troubles = runner.run(self._play(federation, clock))
@@ -109,8 +107,7 @@ class Stage:
             groups=audit.groups(), delivered=audit.delivered_total, lost=audit.missing, duplicates=audit.duplicates,
             publish=audit.publish_latency(), delivery=audit.delivery_latency(),
             forecast=self._accuracy(play.replayed_from_ns),
-            first_scale_out=f"{first.region}, ordered by {first.cause}" if first is not None else None,
-            scaled_ahead=self._ahead(ahead) if ahead is not None else None,
+            first_scale_out=self._scale_out(first), scaled_ahead=self._scale_out(ahead),
             scaled_in=f"{drained.region}: {drained.reason}" if drained is not None else None,
             directives=applied_by_cause(story.orders.values()), failover=self._failover(story),
             start_s=self._start_s,
@@ -118,9 +115,13 @@ class Stage:
             replay_s=round(play.replay_s, 1), troubles=troubles,
         )  # fmt: skip
 
-    def _ahead(self, order: Order) -> ScaleOut:
-        assert order.finished_ns is not None
-        before_peak_s = (self._scenario.window.peak_ns - order.finished_ns) / NS_PER_S / self._scenario.speed
+    def _scale_out(self, order: Order | None) -> ScaleOut | None:
+        if order is None:
+            return None
+        served_ns = order.finished_ns if order.state == "done" else None
+        if served_ns is None:
+            return ScaleOut(order.region, order.cause, order.reason, None)
+        before_peak_s = (self._scenario.window.peak_ns - served_ns) / NS_PER_S / self._scenario.speed
         return ScaleOut(order.region, order.cause, order.reason, round(before_peak_s, 1))
 
     def _failover(self, story: Story) -> Failover | None:
@@ -153,12 +154,3 @@ class Stage:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 1)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Ray puts handlers of its own in place of those there were; put them back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)

@@ -22,12 +22,12 @@ class Failover(msgspec.Struct, frozen=True):
 
 
 class ScaleOut(msgspec.Struct, frozen=True):
-    """A scale-out ordered ahead: how long (real seconds) before the load's peak it was in service."""
+    """A scale-out, and how long (real seconds) before the load's peak it was in service (None: it never was)."""
 
     region: str
     cause: str
     reason: str
-    before_peak_s: float
+    before_peak_s: float | None
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +47,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     publish: Percentiles | None
     delivery: Percentiles | None
     forecast: Accuracy | None
-    first_scale_out: str | None
+    first_scale_out: ScaleOut | None
     scaled_ahead: ScaleOut | None
     scaled_in: str | None
     directives: dict[str, int]
@@ -66,6 +66,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
         for name, group in self.groups.items():
             if group.lost:
                 found.append(f"{group.lost} acknowledged events did not reach {name}")
+        if self.first_scale_out is not None and self.first_scale_out.cause != "forecast":
+            first = self.first_scale_out
+            found.append(f"the first scale-out, in {first.region}, was ordered by {first.cause}, not by the forecast")
         if self.scaled_ahead is None:
             found.append("no scale-out ordered by the forecast was in service before the load's peak")
         if self.failover is None:
@@ -107,8 +110,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
             ("publish → ack", _latency(self.publish)),
             ("publish → delivered", _latency(self.delivery)),
             ("forecast vs actual", _accuracy(self.forecast)),
-            ("first scale-out", self.first_scale_out or "none"),
-            ("ordered ahead", _ahead(self.scaled_ahead)),
+            ("first scale-out", _scale_out(self.first_scale_out)),
+            (
+                "ordered ahead",
+                "the same" if self.scaled_ahead == self.first_scale_out else _scale_out(self.scaled_ahead),
+            ),
             ("failover", _failover(self.failover)),
             ("scale-in", self.scaled_in or "none"),
             ("directives applied", ", ".join(f"{cause} {n}" for cause, n in self.directives.items()) or "none"),
@@ -128,13 +134,14 @@ def _accuracy(found: Accuracy | None) -> str:
         return "no slot could be compared"
     mase = f", MASE {found.mase:.2f} against seasonal naive" if found.mase is not None else ""
     below = f"{found.below_quantile_pct:.0f} % of {found.slots} slots below the quantile"
-    return f"MAPE {found.mape_pct:.1f} %{mase}; {below} ({', '.join(found.models)})"
+    return f"WAPE {found.wape_pct:.1f} %{mase}; {below} ({', '.join(found.models)})"
 
 
-def _ahead(found: ScaleOut | None) -> str:
+def _scale_out(found: ScaleOut | None) -> str:
     if found is None:
-        return "none in time"
-    return f"{found.region}, in service {found.before_peak_s:.0f} s before the peak: {found.reason}"
+        return "none"
+    served = "never" if found.before_peak_s is None else f"{found.before_peak_s:.0f} s before the peak"
+    return f"{found.region}, by {found.cause}, in service {served}: {found.reason}"
 
 
 def _failover(found: Failover | None) -> str:
