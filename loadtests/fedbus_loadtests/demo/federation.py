@@ -20,7 +20,7 @@ PORTS_PER_REGION = 50
 #: Real seconds. Starting an instance takes three to six on two busy cores; the plan acts that far ahead.
 LEAD_REAL_S = 10.0
 _TICK_REAL_S = 0.5
-_SCALE_IN_REAL_S = 4.0
+_SCALE_IN_REAL_S = 7.0
 _AGAIN_REAL_S = 12.0
 _REPAIR_REAL_S = 20.0
 _LOOK_AHEAD_S = 1800.0
