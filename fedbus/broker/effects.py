@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from fedbus.batch import Buffer
+from fedbus.broker.copy_effects import CopyEffect, CopyInput
 from fedbus.broker.protocol import LinkFilter, Message
 from fedbus.broker.record import Record
 
@@ -126,6 +127,7 @@ Input = (
     | Adopt
     | PeerReceived
     | Drain
+    | CopyInput
 )
 
 # -- effects -----------------------------------------------------------------------------------------------------------
@@ -188,4 +190,4 @@ class HangUp(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-Effect = Send | Forget | Write | RollSegment | Read | Dial | SendPeer | HangUp
+Effect = Send | Forget | Write | RollSegment | Read | Dial | SendPeer | HangUp | CopyEffect
