@@ -37,11 +37,11 @@ lint: $(STAMP) ## ruff, formatting, mypy strict, import contracts: all of them, 
 load: $(STAMP) ## locust users against a federation started for them
 	@$(BIN)/python -m fedbus_loadtests.load $(ARGS)
 
-bench: ## benchmarks side by side with peers (not yet)
-	@echo "make bench: comes with the benchmarks, after the walking skeleton" >&2; exit 2
+bench: $(STAMP) ## benchmarks side by side with the peers installed, and docs/benchmarks.md from them (some 15 minutes)
+	@$(BIN)/fedbus bench all $(ARGS); status=$$?; $(BIN)/fedbus bench page && exit $$status
 
-chaos: ## an hour of faults, checked from recorded histories (not yet)
-	@echo "make chaos: comes with replication and recovery" >&2; exit 2
+chaos: $(STAMP) ## an hour of faults, checked from recorded histories (ARGS="--minutes 5 --seed 7 --faults kill,stop")
+	@$(BIN)/python -m fedbus_loadtests.chaos run $(ARGS)
 
 sim: ## the deterministic simulation from a seed (not yet)
 	@echo "make sim: comes with the simulated world of clock, network and disk" >&2; exit 2
@@ -50,7 +50,7 @@ docs: ## the reference generated from code (not yet)
 	@echo "make docs: comes with the generated reference; what is written by hand is in docs/" >&2; exit 2
 
 lock: $(STAMP) ## resolve the dependencies of pyproject.toml anew into requirements.lock (ARGS=--upgrade for newer ones)
-	@$(BIN)/uv pip compile --universal --python-version 3.11 --extra cluster --extra dev --generate-hashes \
+	@$(BIN)/uv pip compile --universal --python-version 3.11 --extra cluster --extra bench --extra dev --generate-hashes \
 		--no-emit-index-url --no-annotate pyproject.toml -o requirements.lock --quiet $(ARGS)
 
 clean: ## remove .venv and caches (data directories stay)

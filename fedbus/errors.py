@@ -98,6 +98,14 @@ class SequenceError(FedbusError):
     http_status = 409
 
 
+class RejectedTryError(FedbusError):
+    """A late try of a batch of which a later try was stored elsewhere: nothing of this one is stored."""
+
+    code = "rejected_try"
+    culprit = "caller"
+    http_status = 409
+
+
 class ProtocolError(FedbusError):
     """Bytes on the data socket that are no message of a protocol version both sides speak."""
 
@@ -155,6 +163,15 @@ class StorageError(FedbusError):
     """The disk refused (full, I/O error, not writable)."""
 
     code = "storage"
+    culprit = "environment"
+    retryable = True
+    http_status = 503
+
+
+class UnderReplicatedError(FedbusError):
+    """The ledger has lost copies and waits for others: batches would be acknowledged only once it has them."""
+
+    code = "under_replicated"
     culprit = "environment"
     retryable = True
     http_status = 503

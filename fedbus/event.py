@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -37,8 +37,11 @@ class Settlement(Protocol):
     async def ack(self, ledger: str, offset: int, *, wait: bool) -> None:
         """Acknowledge; with ``wait`` return only when that is durable."""
 
-    async def nack(self, ledger: str, offset: int, *, delay_ms: int) -> None:
-        """Give back for redelivery after ``delay_ms``."""
+    async def ack_many(self, offsets: Mapping[str, Sequence[int]], *, wait: bool) -> None:
+        """The same for many offsets, by ledger."""
+
+    async def nack(self, ledger: str, offset: int, *, delay_ms: int | None, dead_letter: str) -> None:
+        """Give back for redelivery after ``delay_ms``, or (with a reason) for the dead-letter topic."""
 
     async def extend(self, ledger: str, offset: int) -> None:
         """Start the acknowledgement deadline anew."""
@@ -47,14 +50,33 @@ class Settlement(Protocol):
 class Arrival:
     """How an event reached this consumer: topic, position, which delivery this is, and where to settle it."""
 
-    __slots__ = ("delivery", "ledger", "offset", "settlement", "topic")
+    __slots__ = ("delivery", "flags", "ledger", "offset", "settlement", "topic")
 
-    def __init__(self, topic: str, ledger: str, offset: int, delivery: int, settlement: Settlement | None) -> None:
+    def __init__(
+        self, topic: str, ledger: str, offset: int, delivery: int, settlement: Settlement | None, flags: int = 0
+    ) -> None:
         self.topic = topic
         self.ledger = ledger
         self.offset = offset
         self.delivery = delivery
         self.settlement = settlement
+        self.flags = flags
+
+
+def by_settlement(events: Iterable[Event]) -> dict[Settlement, dict[str, list[int]]]:
+    """Where these events are to be settled: their offsets by settlement and ledger."""
+    found: dict[Settlement, dict[str, list[int]]] = {}
+    for event in events:
+        arrival = event._arrival  # noqa: SLF001 - this module's own
+        if arrival is not None and arrival.settlement is not None:
+            ledgers = found.get(arrival.settlement)
+            if ledgers is None:
+                ledgers = found[arrival.settlement] = {}
+            offsets = ledgers.get(arrival.ledger)
+            if offsets is None:
+                offsets = ledgers[arrival.ledger] = []
+            offsets.append(arrival.offset)
+    return found
 
 
 class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -105,26 +127,32 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self._arrival.delivery if self._arrival is not None else 1
 
     @property
+    def possible_duplicate(self) -> bool:
+        """Whether another try to publish it may have been stored and delivered too (never set by idempotent ones)."""
+        return self._arrival is not None and self._arrival.flags & 1 == 1
+
+    @property
     def time_text(self) -> str | None:
         """``time`` as RFC 3339 in UTC."""
         return format_time_ns(self.time) if isinstance(self.time, int) else self.time
 
-    def _settlement(self) -> Settlement | None:
-        return self._arrival.settlement if self._arrival is not None else None
-
     async def ack(self, *, wait: bool = False) -> None:
         """Acknowledge. Buffered by default; ``wait=True`` returns when the acknowledgement is durable."""
-        if (settlement := self._settlement()) is not None:
+        if (settlement := _settlement_of(self)) is not None:
             await settlement.ack(self._arrival.ledger, self._arrival.offset, wait=wait)
 
-    async def nack(self, *, delay_ms: int = 0) -> None:
-        """Give the event back; it is delivered again after ``delay_ms``."""
-        if (settlement := self._settlement()) is not None:
-            await settlement.nack(self._arrival.ledger, self._arrival.offset, delay_ms=delay_ms)
+    async def nack(self, *, delay_ms: int | None = None, dead_letter: str = "") -> None:
+        """Give the event back; it is delivered again after ``delay_ms`` (``None``: the group's back-off).
+
+        ``dead_letter``: a reason for which it is not delivered again, but goes to the dead-letter topic at once.
+        """
+        if (settlement := _settlement_of(self)) is not None:
+            arrival = self._arrival
+            await settlement.nack(arrival.ledger, arrival.offset, delay_ms=delay_ms, dead_letter=dead_letter)
 
     async def extend(self) -> None:
         """Ask for a whole acknowledgement deadline more."""
-        if (settlement := self._settlement()) is not None:
+        if (settlement := _settlement_of(self)) is not None:
             await settlement.extend(self._arrival.ledger, self._arrival.offset)
 
     def encode(self) -> bytes:
@@ -214,6 +242,10 @@ class Event(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         elif data is not None:
             structured["data"] = data
         return cls.from_dict(structured)
+
+
+def _settlement_of(event: Event) -> Settlement | None:
+    return event._arrival.settlement if event._arrival is not None else None  # noqa: SLF001 - of this module
 
 
 _encode = msgspec.msgpack.Encoder().encode

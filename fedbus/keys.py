@@ -11,7 +11,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import shake_128
+from hashlib import blake2b, shake_128
 
 SLOTS = 4096
 NO_OWNER = 0xFFFF
@@ -20,6 +20,13 @@ NO_OWNER = 0xFFFF
 def key_hash(key: str) -> int:
     """32-bit hash of a key; never 0, which means "no key"."""
     return zlib.crc32(key.encode()) or 1
+
+
+def identity_hash(source: str, id: str) -> int:
+    """64-bit hash of an event's identity; its low 32 bits are not 0 either, so that they can stand for a key."""
+    digest = blake2b(f"{len(source)}:{source}{id}".encode(), digest_size=8).digest()
+    hashed = int.from_bytes(digest, "little")
+    return hashed if hashed & 0xFFFFFFFF else hashed | 1
 
 
 def slot_of(hashed: int) -> int:

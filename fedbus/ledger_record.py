@@ -11,9 +11,10 @@ from typing import Literal
 
 import msgspec
 
-LedgerState = Literal["OPEN", "RECOVERING", "CLOSED"]
+LedgerState = Literal["OPEN", "RECOVERING", "CLOSED", "EXPIRED"]
 
-# OPEN → OPEN is an ensemble change, CLOSED → CLOSED moves copies or the dispatcher; nothing leads back.
+# OPEN → OPEN is an ensemble change, CLOSED → CLOSED moves copies or the dispatcher, EXPIRED lets every holder delete
+# its files; nothing leads back.
 TRANSITIONS: frozenset[tuple[LedgerState, LedgerState]] = frozenset(
     {
         ("OPEN", "OPEN"),
@@ -22,6 +23,7 @@ TRANSITIONS: frozenset[tuple[LedgerState, LedgerState]] = frozenset(
         ("RECOVERING", "RECOVERING"),
         ("RECOVERING", "CLOSED"),
         ("CLOSED", "CLOSED"),
+        ("CLOSED", "EXPIRED"),
     }
 )
 
@@ -34,17 +36,22 @@ class Member(msgspec.Struct, frozen=True, order=True):
 
 
 class Fragment(msgspec.Struct, frozen=True):
-    """From record ``first_number`` on (up to the next fragment) these members hold every acknowledged record."""
+    """From record ``first_number`` on (up to the next fragment) these members hold every acknowledged record.
+
+    ``first_offset``: the offset of the first event there.
+    """
 
     first_number: int
     members: tuple[Member, ...]
+    first_offset: int = 0
 
 
 class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One ledger.
 
     ``term`` grows with every recovery; ``end_number`` and ``end_offset`` (one past the last record, the last event) are
-    known once it is CLOSED; ``dispatcher`` (``region/id``) alone hands its events to groups and links. A CLOSED ledger
+    known once it is CLOSED; ``dispatcher`` (``region/id``) alone hands its events to groups and links, as long
+    as it has the directory ``dispatcher_uuid`` (empty: any), where its acknowledgements are. A CLOSED ledger
     has one fragment, from 0: the members that hold, or still have to fetch, all of it.
     """
 
@@ -52,6 +59,7 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
     writer: Member
     fragments: tuple[Fragment, ...]
     dispatcher: str
+    dispatcher_uuid: str = ""
     state: LedgerState = "OPEN"
     term: int = 0
     version: int = 1
@@ -77,7 +85,8 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     ``version``, ``term``: of the newest record it has noted on disk. It has the records ``[first_number, end_number)``
     (``first_number`` 0: from the beginning) and ends at ``end_offset``; it knows that ``confirmed`` records are
     confirmed. ``serving``: it dispatches this ledger. ``damaged``: records in that range that cannot be read.
-    ``cut``: whatever lay beyond a CLOSED ledger's end is gone.
+    ``cut``: whatever lay beyond a CLOSED ledger's end is gone. ``torn``: when it was found, its end was an unfinished
+    record, so that it may have held more.
     """
 
     ledger: str
@@ -90,6 +99,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     serving: bool = False
     damaged: int = 0
     cut: bool = False
+    torn: bool = False
 
     def complete(self, record: LedgerRecord) -> bool:
         """Whether this is a whole copy of a CLOSED ledger."""

@@ -55,6 +55,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     publish_window_batches: Annotated[int, _why("Batches of one session that may be unanswered.")] = 256
     publish_window_bytes: Annotated[int, _why("Bytes of one session that may be unanswered.")] = 16 * MIB
     dedup_window_batches: Annotated[int, _why("Sequences remembered per producer and ledger.")] = 1024
+    dedup_events: Annotated[
+        int, _why("Events an instance remembers by source and id (dedup windows of topics); the oldest go first.")
+    ] = 131_072
     dedup_producers: Annotated[int, _why("Producers remembered per ledger; the longest idle goes first.")] = 65_536
 
     # One group or member.
@@ -63,6 +66,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_ack_window_events: Annotated[int, _why("How far dispatch runs ahead of the low-water mark (rule 14).")] = (
         100_000
     )
+    key_handover_max_ms: Annotated[
+        int, _why("How long events wait for a key slot's old owner: longer than its restart in place takes.")
+    ] = 10_000
+    withheld_max_ms: Annotated[
+        int, _why("How long a batch of an idempotent producer waits for word of its first try: longer than a restart.")
+    ] = 600_000
     members_per_group: Annotated[int, _why("Members of one group.")] = 1024
     link_window_bytes: Annotated[int, _why("Events of one link fetched and not yet in the own ledger.")] = 16 * MIB
 
@@ -72,6 +81,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ledger_roll_ms: Annotated[int, _why("A ledger is closed at this age: retention drops whole ledgers.")] = (
         24 * HOUR_MS
     )
+
+    # Copies.
+    replica_silence_ms: Annotated[int, _why("A member of a ledger that answers no append for so long is replaced.")] = (
+        300
+    )
+
+    scrub_bytes_per_s: Annotated[int, _why("How fast sealed segments are read through for damage.")] = 4 * MIB
+    scrub_rest_ms: Annotated[int, _why("Rest between two passes over all sealed segments.")] = HOUR_MS
+    repairs_waiting: Annotated[int, _why("Repairs and deletions waiting for the scrubber.")] = 1024
 
     # The gateway.
     gateway_requests: Annotated[int, _why("Requests in flight in the gateway; more are answered 429.")] = 2048

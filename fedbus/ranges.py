@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 Range = tuple[int, int]
+
+_FEW = 8  # up to so many, or so many times fewer than there are, ranges go one by one
+_NO_MORE: Range = (1 << 63, (1 << 63) + 1)
 
 
 class RangeSet:
@@ -36,6 +39,53 @@ class RangeSet:
         starts[first:last] = [start]
         ends[first:last] = [end]
         return end - start - known
+
+    def add_all(self, ranges: Sequence[Range]) -> None:
+        """Add many ranges, sorted and disjoint: at once when they are not few beside those that are here."""
+        if len(ranges) * _FEW < len(self._starts) or len(ranges) < _FEW:
+            for start, end in ranges:
+                self.add(start, end)
+            return
+        starts: list[int] = []
+        ends: list[int] = []
+        reached = -1
+        for start, end in sorted([*zip(self._starts, self._ends, strict=True), *ranges]):
+            if start > reached:
+                starts.append(start)
+                ends.append(end)
+                reached = end
+            elif end > reached:
+                ends[-1] = reached = end
+        self._starts, self._ends = starts, ends
+
+    def take(self, ranges: Sequence[Range]) -> list[Range]:
+        """Take many ranges, sorted and disjoint, out; returns what of them was in the set."""
+        if len(ranges) * _FEW < len(self._starts) or len(ranges) < _FEW:
+            found = [each for start, end in ranges for each in self.overlap(start, end)]
+            for start, end in found:
+                self.remove(start, end)
+            return found
+        found, left = [], []
+        asked = iter([*ranges, _NO_MORE])
+        low, high = next(asked)
+        for start, end in zip(self._starts, self._ends, strict=True):
+            at = start
+            while high <= at:
+                low, high = next(asked)
+            while low < end:
+                if at < low:
+                    left.append((at, low))
+                    at = low
+                if high > end:
+                    break
+                found.append((at, high))
+                at = high
+                low, high = next(asked)
+            if at < end:
+                (found if low < end else left).append((at, end))
+        self._starts = [start for start, _ in left]
+        self._ends = [end for _, end in left]
+        return found
 
     def remove(self, start: int, end: int) -> None:
         """Take ``[start, end)`` out."""

@@ -6,6 +6,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["tests.small_disk"]
+
 # How long an example takes depends on who else uses the machine: no test may fail for that.
 settings.register_profile("fedbus", deadline=None, print_blob=True)
 settings.load_profile("fedbus")

@@ -6,13 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fedbus.broker.policies import DEFAULT_RULE, TopicRule
 from fedbus.errors import ConfigurationError
 from fedbus.limits import Limits
-from fedbus.options import FederationOptions, PortRange, TopicPolicy, commented_yaml, load_federation, policy_for
+from fedbus.options import FederationOptions, PortRange, commented_yaml, load_federation
 from fedbus.options.environment import RESERVED, keys_of, section_of
-from fedbus.options.topics import overlap, specificity
 from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
-from fedbus.topic import FilterSet
 
 LOCAL = Path(__file__).parent.parent / "configs" / "local.yaml"
 
@@ -127,7 +126,8 @@ def test_quantities_are_read_with_their_units(load):
         ("regions:\n  Foo: {}\n", "fed.yaml:2:3: regions.Foo: Foo is no region id"),
         ("regions:\n  aws.x:\n    latitude: 91\n", "fed.yaml:3:5: regions[aws.x].latitude: "),
         ("regions:\n  aws.x:\n    latitude: .nan\n", "fed.yaml:3:5: regions[aws.x].latitude: "),
-        ("regions:\n  aws.x:\n    replicas: 2\n", "this version keeps one copy"),
+        ("regions:\n  aws.x:\n    replicas: 6\n", "replicas"),
+        ("regions:\n  aws.x:\n    replicas: 2\n    min_copies: 3\n", "more than the 2 copies"),
         ("regions:\n  aws.x:\n    instances: {min: 3, max: 2}\n", "min (3) ≤ initial (1) ≤ max (2)"),
         ("regions:\n  aws.x:\n    instances: {size: huge}\n", "'huge' is none of the sizes small"),
         ("regions:\n  aws.x:\n    sizes: {s: {cpuss: 1}}\n", "sizes.s.cpuss: unknown key; did you mean cpus?"),
@@ -257,44 +257,19 @@ def test_what_is_no_quantity_is_refused(written):
             parse(written)
 
 
-def test_the_most_specific_policy_wins():
-    policies = [
-        TopicPolicy(filter=pattern) for pattern in (">", "orders.>", "orders.*", "orders.eu", "orders.*.created")
-    ]
-    chosen = {
-        topic: policy_for(topic, policies).filter
-        for topic in ("a", "orders.us", "orders.eu", "orders.eu.created", "orders.a.b.c")
-    }
-    assert chosen == {
-        "a": ">",
-        "orders.us": "orders.*",
-        "orders.eu": "orders.eu",
-        "orders.eu.created": "orders.*.created",
-        "orders.a.b.c": "orders.>",
-    }
-    assert policy_for("b", []).filter == ">"
+def test_a_policy_means_the_same_to_the_data_plane(load):
+    options = load(
+        "topics: {policies: [{filter: a, retention: 1h, retention_bytes: 1GiB, dedup_window: 10m, validation: none},"
+        " {filter: '>'}]}"
+    )
+    rule = TopicRule(
+        filter="a", retention_ms=3_600_000, retention_bytes=2**30, dedup_window_ms=600_000, validation="none"
+    )
+    assert options.topics.rules() == [rule, DEFAULT_RULE]
 
 
-def test_a_tie_between_policies_is_an_error():
-    with pytest.raises(ConfigurationError, match="equally specific"):
-        policy_for("a.b", [TopicPolicy(filter="a.*"), TopicPolicy(filter="*.b")])
-
-
-TOKEN = st.sampled_from(["a", "b", "*"])
-PATTERN = st.builds(
-    lambda tokens, rest: ".".join([*tokens, *rest]),
-    st.lists(TOKEN, min_size=1, max_size=3),
-    st.sampled_from([[], [">"]]),
-)
-TOPIC = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5).map(".".join)
-
-
-@given(PATTERN, PATTERN, TOPIC)
-def test_filters_that_share_a_topic_overlap(one, other, topic):
-    if FilterSet([one]).matches(topic) and FilterSet([other]).matches(topic):
-        assert overlap(one, other)
-        assert overlap(other, one)
-    assert (specificity(one) == specificity(other)) == (specificity(other) == specificity(one))
+def test_policies_that_tie_are_refused(refusal):
+    assert "equally specific" in refusal("topics: {policies: [{filter: 'a.*'}, {filter: '*.b'}]}\n")
 
 
 def test_the_control_plane_gets_its_own_types():

@@ -46,3 +46,27 @@ def test_its_ranges_are_sorted_apart_and_as_few_as_can_be(steps):
     assert all(start < end for start, end in ranges)
     assert all(before[1] < after[0] for before, after in itertools.pairwise(ranges))
     assert len(found) == len(ranges)
+
+
+def _disjoint(numbers: list[int]) -> list[tuple[int, int]]:
+    """Sorted, disjoint ranges between pairs of these numbers."""
+    edges = sorted(set(numbers))
+    return list(zip(edges[::2], edges[1::2], strict=False))
+
+
+@given(
+    st.lists(st.integers(0, 200), max_size=80),
+    st.lists(st.integers(0, 200), max_size=80),
+)
+def test_many_ranges_at_once_are_what_they_are_one_by_one(here: list[int], asked: list[int]):
+    ranges = _disjoint(asked)
+    together, single = RangeSet(_disjoint(here)), RangeSet(_disjoint(here))
+    expected = [each for start, end in ranges for each in single.overlap(start, end)]
+    assert together.take(ranges) == expected
+    for start, end in ranges:
+        single.remove(start, end)
+    assert together == single
+    together.add_all(ranges)
+    for start, end in ranges:
+        single.add(start, end)
+    assert together == single

@@ -14,16 +14,17 @@ from typing import Any
 
 import zmq
 
+from fedbus.broker import copy_effects as c
 from fedbus.broker import effects as e
 from fedbus.broker.broker import Broker
 from fedbus.broker.recovery import States
 from fedbus.clock import Clock
-from fedbus.errors import ClosedError
+from fedbus.errors import ClosedError, StorageError
+from fedbus.storage.disk_threads import DiskThreads
 from fedbus.storage.ledger_files import LedgerFiles
-from fedbus.storage.read_worker import ReadsLedgers
 from fedbus.threads import spawn
 from fedbus_actors.dialled_peers import DialledPeers
-from fedbus_actors.execution import Execution
+from fedbus_actors.execution import Execution, ManagerRequest
 from fedbus_actors.inbox import Inbox
 from fedbus_actors.router_socket import RouterSocket
 
@@ -32,7 +33,11 @@ CONGESTED_MS = 1  # how soon a peer that did not read is tried again
 DRAIN_AT_ONCE = 256
 FINISH_NS = 10_000_000_000  # for the disk to confirm what is under way when the thread is stopped
 LINGER_MS = 200
-DISK = (e.Durable, e.WriteRefused, e.WriteFailed, e.Records)
+# From the disk threads: a failure of the core in one of these is the instance's, not some peer's.
+DISK = (
+    e.Durable, e.WriteRefused, e.WriteFailed, e.Records, e.Surveyed, c.LedgerBegun, c.BeginRefused, c.CopyDurable,
+    c.CopyRefused, c.CopyFailed, c.Noted, c.RawRecords, c.StateRead, c.Scrubbed,
+)  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +54,8 @@ class Instruction:
 class BrokerThread:
     """Runs ``broker`` behind ``router`` from :meth:`start` to :meth:`stop`.
 
-    ``on_crash`` is told, in the thread, when it cannot go on. The context and the router belong to the thread from
-    ``start`` on.
+    ``on_crash`` is told, in the thread, when it cannot go on, and when the core has stopped for good (its ledger was
+    taken over). The context and the router belong to the thread from ``start`` on.
     """
 
     def __init__(
@@ -77,10 +82,11 @@ class BrokerThread:
         self._peers = DialledPeers(context, self._poller, broker.limits)
         self._stopping = False
 
-    def start(self, state: States, files: LedgerFiles, held: ReadsLedgers) -> None:
-        """Fold the recorded state in, then serve, writing to ``files`` and reading from ``held``."""
+    def start(self, state: States, files: LedgerFiles, on_request: Callable[[ManagerRequest], None]) -> None:
+        """Fold the recorded state in, then serve; ``on_request`` gets, in the thread, what is for the manager."""
         effects = self.broker.start(state, self._now_ns())
-        self._execution = Execution(self._router, self._peers, files, held, self.post, self.broker.limits)
+        self.disk = DiskThreads(files, self.post, self.broker.limits)
+        self._execution = Execution(self._router, self._peers, self.disk, on_request)
         self._thread = spawn(f"broker-{self.broker.instance}", lambda: self._run(effects))
 
     # -- from other threads --------------------------------------------------------------------------------------------
@@ -113,7 +119,10 @@ class BrokerThread:
             next_tick_ns = self._clock.monotonic_ns()
             while not self._stopping:
                 wait_ms = max(0, (next_tick_ns - self._clock.monotonic_ns()) // 1_000_000)
-                self._turn(min(wait_ms, CONGESTED_MS) if self._router.congested else wait_ms)
+                congested = self._router.congested or self._peers.congested
+                self._turn(min(wait_ms, CONGESTED_MS) if congested else wait_ms)
+                if self.broker.stopped:
+                    raise StorageError(f"instance {self.broker.instance} has stopped: {self.broker.stopped}")
                 if self._clock.monotonic_ns() >= next_tick_ns:
                     next_tick_ns = self._clock.monotonic_ns() + TICK_NS
                     self._handle(e.Tick())
@@ -128,6 +137,7 @@ class BrokerThread:
         ready = dict(self._poller.poll(wait_ms))
         self._take_inbox()
         self._router.flush()
+        self._peers.flush()
         if self._router.socket in ready:
             self._take_messages(self._router.receive, lambda frames: e.Received(frames[0], frames[1:]))
         for endpoint in self._peers.ready(ready):
@@ -138,13 +148,14 @@ class BrokerThread:
         self._poller.unregister(self._router.socket)
         self._handle(e.Tick())  # acknowledgements that were waiting for one
         deadline_ns = self._clock.monotonic_ns() + FINISH_NS
-        while self.broker.ledgers.pending_bytes and self._clock.monotonic_ns() < deadline_ns:
-            self._poller.poll(TICK_NS // 1_000_000)
-            self._take_inbox()
+        ledgers, ensemble = self.broker.ledgers, self.broker.replication.ensemble
+        while ledgers.pending_bytes and not ensemble.frozen_ns and self._clock.monotonic_ns() < deadline_ns:
+            self._turn(TICK_NS // 1_000_000)
+            self._handle(e.Tick())
         self._router.flush()
 
     def _end(self) -> None:
-        self._execution.close()
+        self.disk.close()
         for item in self._inbox.close():
             if isinstance(item, Instruction):
                 item.answer.set_exception(_ended())

@@ -16,26 +16,29 @@ import click
 import msgspec
 import zmq
 
-from fedbus.broker import effects as e
 from fedbus.broker.broker import Broker
-from fedbus.broker.record import Record
-from fedbus.broker.status import BrokerStatus
+from fedbus.broker.home import Home
+from fedbus.broker.recovery import States
 from fedbus.clock import Clock, SystemClock
 from fedbus.errors import FedbusError
+from fedbus.ledger_record import Member
 from fedbus.limits import Limits
+from fedbus.position import LedgerId
 from fedbus.storage.data_directory import DirectoryLock, InstanceDirectory
 from fedbus.storage.ledger_files import LedgerFiles
-from fedbus.storage.ledger_reader import EventsRead
 from fedbus_actors.broker_thread import BrokerThread
+from fedbus_actors.execution import ManagerRequest
+from fedbus_actors.instance_control import InstanceControl
 from fedbus_actors.router_socket import RouterSocket
-
-CALL_TIMEOUT_S = 10.0
 
 log = logging.getLogger(__name__)
 
 
 class InstanceConfig(msgspec.Struct, frozen=True):
-    """What an incarnation is started with. ``adopted``: directories of drained instances whose ledgers it serves."""
+    """What an incarnation is started with.
+
+    ``managed``: a manager says which ledgers it writes, copies and serves; else it opens its own and is alone.
+    """
 
     region: str
     instance: str
@@ -43,78 +46,49 @@ class InstanceConfig(msgspec.Struct, frozen=True):
     host: str = "127.0.0.1"
     port: int = 0
     limits: Limits = Limits()
-    adopted: dict[str, str] = {}
+    managed: bool = False
 
 
-class HeldLedgers:
-    """The ledger files an instance reads: its own, and those of drained instances it has adopted."""
+class BusInstance(InstanceControl):
+    """One incarnation. Raises :class:`EnvironmentUnusableError` if the port or the directory cannot be had.
 
-    def __init__(self, own: LedgerFiles) -> None:
-        self._own = own
-        self._adopted: dict[str, LedgerFiles] = {}  # by ledger
-
-    def add(self, files: LedgerFiles) -> None:
-        """Read these too."""
-        self._adopted |= {info.id: files for info in files.ledgers()}
-
-    def read(self, ledger: str, offset: int, max_bytes: int) -> EventsRead:
-        """As :meth:`LedgerFiles.read`, wherever the ledger is."""
-        return self._adopted.get(ledger, self._own).read(ledger, offset, max_bytes)
-
-
-class BusInstance:
-    """One incarnation. Raises :class:`EnvironmentUnusableError` if the port or the directory cannot be had."""
+    ``on_crash`` is told, in the broker's thread, when it cannot go on; ``on_request`` gets there what is for the
+    manager. Neither may block.
+    """
 
     def __init__(
         self,
         config: InstanceConfig,
         clock: Clock | None = None,
         on_crash: Callable[[BaseException], None] | None = None,
+        on_request: Callable[[ManagerRequest], None] | None = None,
     ) -> None:
         self.config = config
         self._clock = clock or SystemClock()
-        self._locks: list[DirectoryLock] = []
-        self._files: list[LedgerFiles] = []
+        self._lock: DirectoryLock | None = None
+        self._files: LedgerFiles | None = None
         context = zmq.Context()
         try:
             # The address first: an instance that cannot be reached leaves no trace on the disk.
             router = RouterSocket(context, config.host, config.port, config.limits)
             self.port = router.port
-            self._start(context, router, on_crash or _log_crash)
+            directory = InstanceDirectory(Path(config.directory))
+            self._lock = directory.lock().acquire()
+            self._files = files = self._open(directory.path)
+            broker, state = _managed(config, directory, files) if config.managed else _alone(config, files)
+            self._thread = BrokerThread(broker, context, router, self._clock, on_crash or _log_crash)
+            self._thread.start(state, files, on_request or _log_request)
         except BaseException:
             context.destroy(linger=0)
             self._release()
             raise
 
-    def _start(
-        self, context: zmq.Context[zmq.Socket[bytes]], router: RouterSocket, on_crash: Callable[[BaseException], None]
-    ) -> None:
-        config = self.config
-        own = self._open(config.instance, config.directory)
-        self._held = HeldLedgers(own)
-        # Adopted state first: what this instance wrote after the adoption is newer.
-        closed: dict[str, int] = {}
-        state: list[tuple[str, Record]] = []
-        for instance, directory in config.adopted.items():
-            files = self._open(instance, directory)
-            self._held.add(files)
-            closed |= _ends(files)
-            state += files.state_records()
-        closed |= _ends(own)
-        state += own.state_records()
-        name = f"{config.region}/{config.instance}"
-        broker = Broker(config.region, name, own.create(own.next_epoch), closed, config.limits)
-        self._thread = BrokerThread(broker, context, router, self._clock, on_crash)
-        self._thread.start(state, own, self._held)
-
-    def _open(self, instance: str, path: str) -> LedgerFiles:
-        directory = InstanceDirectory(Path(path))
-        self._locks.append(directory.lock().acquire())
-        files = LedgerFiles(directory.path, self.config.region, instance, self.config.limits, self._now_ms)
+    def _open(self, path: Path) -> LedgerFiles:
+        instance = self.config.instance
+        files = LedgerFiles(path, self.config.region, instance, self.config.limits, self._now_ms)
         files.open()
-        self._files.append(files)
         for tail in files.set_aside:
-            log.warning("instance %s: a torn tail was set aside in %s", instance, tail)
+            log.warning("instance %s: what was unfinished is set aside in %s", instance, tail)
         for info in files.ledgers():
             for damage in info.damage:
                 log.error("instance %s: ledger %s is damaged: %s", instance, info.id, damage)
@@ -123,50 +97,39 @@ class BusInstance:
     def _now_ms(self) -> int:
         return self._clock.now_ns() // 1_000_000
 
-    def status(self) -> BrokerStatus:
-        """What the core reports, between two inputs."""
-        return self._apply(None)
-
-    def _apply(self, event: e.Input | None) -> BrokerStatus:
-        status: BrokerStatus = self._thread.call(lambda broker: broker.status(), event).result(CALL_TIMEOUT_S)
-        return status
-
-    def apply_table(self, version: int, data: bytes) -> None:
-        """A routing table from the manager, older ones are ignored; :class:`ProtocolError` if it cannot be read."""
-        self._apply(e.ApplyTable(version, data))
-
-    def apply_links(self, links: list[e.PeerLink]) -> None:
-        """The links to hold from now on."""
-        self._apply(e.ApplyLinks(links))
-
-    def drain(self) -> None:
-        """Take no new batches from now on."""
-        self._apply(e.Drain())
-
-    def adopt(self, instance: str, directory: str) -> BrokerStatus:
-        """Serve the ledgers in a stopped instance's directory; returns when its state is taken over."""
-        files = self._open(instance, directory)
-        self._held.add(files)
-        return self._apply(e.Adopt(_ends(files), list(files.state_records())))
-
     def stop(self) -> None:
-        """Write and answer what is under way, close the files, give the directories back."""
+        """Write and answer what is under way, close the files, give the directory back."""
         self._thread.stop()
         self._release()
 
     def _release(self) -> None:
-        for files in self._files:
-            files.close()
-        for lock in self._locks:
-            lock.release()
+        if self._files is not None:
+            self._files.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
-def _ends(files: LedgerFiles) -> dict[str, int]:
-    return {info.id: info.end_offset for info in files.ledgers()}
+def _alone(config: InstanceConfig, files: LedgerFiles) -> tuple[Broker, States]:
+    """It goes on from what its earlier incarnations left, and writes the next ledger as soon as the disk lets it."""
+    closed = {info.id: info.end_offset for info in files.ledgers()}
+    ledger = str(LedgerId(config.region, config.instance, files.next_epoch))
+    name = f"{config.region}/{config.instance}"
+    return Broker(config.region, name, ledger, closed, config.limits, begun=False), files.state_records()
+
+
+def _managed(config: InstanceConfig, directory: InstanceDirectory, files: LedgerFiles) -> tuple[Broker, States]:
+    """It writes and serves nothing before the manager says so."""
+    name = f"{config.region}/{config.instance}"
+    home = Home(Member(name, directory.uuid), files.on_disk())
+    return Broker(config.region, name, "", {}, config.limits, home=home), ()
 
 
 def _log_crash(error: BaseException) -> None:
     log.critical("the broker thread has ended: %s", error)
+
+
+def _log_request(request: ManagerRequest) -> None:
+    log.error("there is no manager to ask for %s", request)
 
 
 @click.command()

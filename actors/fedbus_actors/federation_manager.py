@@ -10,11 +10,14 @@ from __future__ import annotations
 import base64
 import logging
 import os
+from collections.abc import Callable
 from threading import Event
 from typing import Any
 
 import msgspec
 
+from fedbus.broker.copy_effects import Request
+from fedbus.broker.effects import RequestGroup
 from fedbus.clock import NS_PER_S, Clock, SystemClock
 from fedbus.control.summary import RegionSummary
 from fedbus.errors import ConflictError, FedbusError, NotFoundError
@@ -27,6 +30,7 @@ from fedbus_actors.region_report import RegionReport
 from fedbus_actors.region_watch import RegionWatch
 
 WATCH_INTERVAL_S = 0.5
+BUSY_INTERVAL_S = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class FederationManager:
         self._changes = RegionChanges(self._region)
         self._next_tick_ns = 0
         self._stopping = Event()
+        self._wake = Event()
         self._thread = spawn(f"manager-{region}", self._run)
 
     def _run(self) -> None:
@@ -65,7 +70,9 @@ class FederationManager:
     def _wait_for_interval(self) -> None:
         clock = self._region.clock
         tick_in_s = clock.real_seconds((self._next_tick_ns - clock.now_ns()) / NS_PER_S)
-        self._stopping.wait(min(WATCH_INTERVAL_S, max(0.05, tick_in_s)))
+        interval_s = BUSY_INTERVAL_S if self._region.ledgers.busy else WATCH_INTERVAL_S
+        self._wake.wait(min(interval_s, max(0.05, tick_in_s)))
+        self._wake.clear()
 
     # -- asked by others -----------------------------------------------------------------------------------------------
 
@@ -93,11 +100,22 @@ class FederationManager:
             "table": base64.b64encode(table.encode()).decode(),
             "table_version": table.version,
             "limits": msgspec.to_builtins(self._region.options.limits),
+            "policies": self._region.topics.rules()["rules"],
         }
 
     def read(self, resource: str) -> list[dict[str, Any]]:
         """One resource of the control API (see ``region_report.py``)."""
         return self._report.read(resource)
+
+    def query(self, query: str, asked: Any = None) -> Any:
+        """A question that needs an answer of the moment: ``topic_rules``, ``topics_seen``, ``group``."""
+        topics, groups = self._region.topics, self._region.groups
+        queries: dict[str, Callable[[Any], Any]] = {
+            "topic_rules": topics.rules, "topics_seen": topics.seen, "group": groups.detail,
+        }  # fmt: skip
+        if query not in queries:
+            raise NotFoundError(f"{query!r} is none of {', '.join(sorted(queries))}")
+        return queries[query](asked)
 
     def change(self, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """An operator's change (see ``region_changes.py``); the next tick comes at once."""
@@ -108,6 +126,16 @@ class FederationManager:
     def hurry(self) -> None:
         """Let the next tick come at once."""
         self._next_tick_ns = 0
+        self._wake.set()
+
+    def ledger_request(self, instance: str, request: Request) -> None:
+        """What an instance (region/id) asks for its ledgers; the answer comes as a call of the instance."""
+        self._region.ledgers.request(instance, request)
+        self._wake.set()
+
+    def group_request(self, instance: str, request: RequestGroup) -> None:
+        """An instance (region/id) asks for a group that it does not know; the answer comes as a call of it."""
+        self._region.groups.requests.add(instance, request)
 
     def schemas(self, call: str, *arguments: Any) -> Any:
         """The schema registry's store (``revision``, ``load``, ``commit``).
@@ -121,5 +149,7 @@ class FederationManager:
     def stop(self) -> None:
         """End the loop; the instances go on."""
         self._stopping.set()
+        self._wake.set()
         self._thread.join()
+        self._region.groups.requests.stop()
         self._region.store.close()

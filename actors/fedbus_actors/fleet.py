@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,18 +15,22 @@ import msgspec
 from fedbus.clock import Clock, SystemClock
 from fedbus.control.directive import Directive
 from fedbus.control.health import ActorState, InstanceHealth, State
+from fedbus.control.holders import Stage
 from fedbus.errors import FedbusError
 from fedbus.options.federation import FederationOptions
 from fedbus.position import LedgerId
 from fedbus.storage.store import Instance, Store
+from fedbus.storage.store.instances import Lifecycle
 from fedbus_actors import remote
 from fedbus_actors.health_monitor import Target, Vital
+from fedbus_actors.ledger_pushes import Kept
 from fedbus_actors.pinned_instance import InstanceReport
 from fedbus_actors.provisioner import Provisioner
 
 ASK_S = 2.0
 POLL_S = 0.5
 STOP_S = 15.0
+FIRST_WORD_NS = 15_000_000_000
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +38,19 @@ log = logging.getLogger(__name__)
 class Member:
     """One living instance: its record, its actor, what it said last, how it is."""
 
-    def __init__(self, record: Instance, handle: Any, now_ns: int) -> None:
+    def __init__(self, record: Instance, handle: Any, real: Clock) -> None:
         self.record = record
         self.handle = handle
         self.report: InstanceReport | None = None
         self.asked: Any = None  # the call for a report that is under way
         self.fresh = False
-        self.vital = Vital(InstanceHealth("starting", now_ns), None)
+        self.vital = Vital(InstanceHealth("starting", real.now_ns()), None)
+        self.heard_ns = real.monotonic_ns() + FIRST_WORD_NS  # who starts with its manager is waited for longer
+        self.present = False
+        self.restarting = False  # its process has ended, says Ray
         self.drain_until_ns: int | None = None
+        self.delivered = False  # while it drains: its groups have nothing left, or the time for it has passed
+        self.progress = ""
 
     def ask(self) -> Any:
         """Ask for a report, unless it has been asked and has not answered."""
@@ -57,18 +65,29 @@ class Member:
 
     @property
     def state(self) -> State:
-        """Its health; one that is on its way out drains, whatever else it does."""
-        draining = self.record.state == "draining" and self.vital.health.state in ("healthy", "degraded", "draining")
-        return "draining" if draining else self.vital.health.state
+        """Its health; who is on its way out drains, and whose process has ended starts, whatever probes said last."""
+        state = self.vital.health.state
+        if state not in ("healthy", "degraded", "draining"):
+            return state
+        if self.restarting:
+            return "starting"
+        return "draining" if self.record.state == "draining" else state
 
     @property
     def backlog(self) -> int:
         """Events its groups have not settled."""
         return 0 if self.report is None else sum(group.backlog for group in self.report.status.groups if group.members)
 
+    @property
+    def stage(self) -> Stage:
+        """How far it is on its way out."""
+        if self.record.state != "draining":
+            return "staying"
+        return "closing" if self.delivered else "leaving"
+
 
 class Fleet:
-    """All living instances of the region."""
+    """All living instances of the region. ``unfinished``: what keeps a draining one (region/id), empty if nothing."""
 
     def __init__(
         self,
@@ -78,11 +97,14 @@ class Fleet:
         provisioner: Provisioner,
         clock: Clock,
         note: Callable[[str, str], None],
+        unfinished: Callable[[str], str],
     ) -> None:
+        self._unfinished = unfinished
         self._region = region
         self._options = options.regions[region]
         self._manager = options.manager
         self._start_limit_ms = options.health.start_limit_ms
+        self._lost_after_ms = options.health.dead_after_ms
         self._store = store
         self._provisioner = provisioner
         self._clock = clock
@@ -93,7 +115,7 @@ class Fleet:
             self._enlist(record)
 
     def _enlist(self, record: Instance) -> Member:
-        member = Member(record, self._provisioner.start(record), self._real.now_ns())
+        member = Member(record, self._provisioner.start(record), self._real)
         if record.state != "starting":
             # An earlier manager saw it serve: it does until there is reason to think otherwise.
             member.vital = Vital(InstanceHealth("healthy", self._real.now_ns(), "known from the store"), None)
@@ -109,42 +131,87 @@ class Fleet:
         """
         for member in self.members.values():
             member.handle = member.handle or self._provisioner.start(member.record)
-        calls: dict[str, Callable[[], Any]] = {
-            name: member.ask for name, member in self.members.items() if member.handle is not None
-        }
+        reachable = {name: member for name, member in self.members.items() if member.handle is not None}
+        late = {name: member.ask for name, member in reachable.items() if member.asked is not None}
+        prompt: dict[str, Callable[[], Any]] = {n: member.ask for n, member in reachable.items() if n not in late}
         targets = [self._target(member) for member in self.members.values() if member.report is not None]
-        answers = remote.ask(calls | {"": lambda: monitor.watch.remote(targets)}, POLL_S)
+        answers = remote.ask(prompt | {"": lambda: monitor.watch.remote(targets)}, POLL_S)
+        answers |= remote.ask(late, 0.0)
         vitals = answers.pop("", None)
-        if isinstance(vitals, dict):
-            for name, vital in vitals.items():
-                if name in self.members:
-                    self.members[name].vital = vital
+        felt: dict[str, Vital] = vitals if isinstance(vitals, dict) else {}
+        for name, vital in felt.items():
+            if name in self.members:
+                self.members[name].vital = vital
         for name, answer in answers.items():
             self._heard(self.members[name], answer)
+        for name, member in self.members.items():
+            self._note_presence(member, felt=name in felt)
+
+    def _note_presence(self, member: Member, *, felt: bool) -> None:
+        """Present is who has reported, and answers this manager or the monitor now."""
+        answering = felt and member.vital.health.state in ("healthy", "degraded", "draining")
+        member.present = member.report is not None and (member.fresh or (answering and not member.restarting))
+        if member.present:
+            member.heard_ns = self._real.monotonic_ns()
+
+    def kept(self) -> list[Kept]:
+        """The instances as the keeper of their ledgers sees them."""
+        return [
+            Kept(
+                name=member.name,
+                node=member.record.node,
+                endpoint=member.record.endpoint if member.report is not None else "",
+                directory_uuid=member.report.directory_uuid if member.report else member.record.directory_uuid,
+                incarnation=member.report.started_ns if member.report else 0,
+                present=member.present,
+                silent_since_ns=None if member.present else member.heard_ns,
+                stage=member.stage,
+                status=member.report.status if member.report else None,
+                calls=remote.InstanceCalls(member.handle),
+            )
+            for member in self.members.values()
+        ]
+
+    def give_up_lost(self) -> None:
+        """End for good who has been away for long and holds nothing that others lack; kill who only looks alive."""
+        for member in list(self.members.values()):
+            away_ms = (self._real.monotonic_ns() - member.heard_ns) // 1_000_000
+            if member.present or member.record.state == "starting" or away_ms < self._lost_after_ms:
+                continue
+            if away_ms > 2 * self._lost_after_ms and not self._unfinished(member.name):
+                self._retire(member, "lost")
+                self._note("lost", f"{member.name} is given up after {away_ms // 1000} s; others hold its ledgers")
+            elif member.report is not None and self._provisioner.kill(member.record, member.report.pid):
+                self._note("killed", f"{member.name}: process {member.report.pid} is silent since {away_ms // 1000} s")
+                member.report = None
 
     def _target(self, member: Member) -> Target:
-        actor: ActorState = "alive" if member.fresh else "unknown"
+        actor: ActorState = "alive" if member.fresh else "restarting" if member.restarting else "unknown"
         return Target(member.record.id, member.record.endpoint, actor, member.vital.health)
 
     def _heard(self, member: Member, answer: Any) -> None:
+        late = type(answer) is TimeoutError  # a call that failed with one is answered
         member.fresh = isinstance(answer, InstanceReport)
-        if not isinstance(answer, TimeoutError):
+        if not late:
             member.asked = None
+            member.restarting = remote.process_ended(answer)
         if isinstance(answer, InstanceReport):
             before, member.report = member.report, answer
-            ledger = LedgerId.parse(answer.status.ledger)
             record = member.record
+            epoch = LedgerId.parse(answer.status.ledger).epoch if answer.status.ledger else record.epoch
             changes: dict[str, Any] = {}
             if record.state == "starting":
                 changes["state"] = "serving"
-            if record.epoch != ledger.epoch or record.directory_uuid != answer.directory_uuid:
-                changes |= {"epoch": ledger.epoch, "directory_uuid": answer.directory_uuid}
+            if record.epoch != epoch or record.directory_uuid != answer.directory_uuid:
+                changes |= {"epoch": epoch, "directory_uuid": answer.directory_uuid}
             if changes:
                 changed = msgspec.structs.replace(record, updated_ns=self._clock.now_ns(), **changes)
                 member.record = self._store.instances.swap(changed)
-            if before is not None and before.status.ledger != answer.status.ledger:
-                self._note("restart", f"{member.name} restarted; it writes ledger {answer.status.ledger} now")
-        elif not isinstance(answer, TimeoutError):
+            if before is not None and before.directory_uuid != answer.directory_uuid:
+                self._note("lost_directory", f"{member.name} came back without its directory: it holds no copies")
+            if before is not None and before.started_ns != answer.started_ns:
+                self._note("restart", f"{member.name} restarted")
+        elif not late:
             # Ray restarts a process that died; an actor whose creation failed it does not: start it anew.
             member.handle = self._provisioner.start(member.record)
 
@@ -205,7 +272,7 @@ class Fleet:
         elif member.record.state == "serving" and member.state == "healthy":
             self._store.directives.step(directive.id, "finish", now_ns, "in service")
             self._note("in_service", f"{member.name} is in service ({directive.cause}: {directive.reason})")
-        elif (waited_ms := self._real_ms_since(member.vital.health.since_ns)) > self._start_limit_ms:
+        elif (waited_ms := (self._real.now_ns() - member.vital.health.since_ns) // 1_000_000) > self._start_limit_ms:
             self._store.directives.step(directive.id, "fail", now_ns, f"not up after {waited_ms} ms")
             self._retire(member, "lost")
 
@@ -214,43 +281,27 @@ class Fleet:
         if member is None:
             self._store.directives.step(directive.id, "finish", self._clock.now_ns(), "drained")
             return
-        real_ns = self._real.now_ns()
+        now_ns = self._real.monotonic_ns()
         if member.drain_until_ns is None:
-            member.drain_until_ns = real_ns + self._manager.drain_deadline_ms * 1_000_000
+            member.drain_until_ns = now_ns + self._manager.drain_deadline_ms * 1_000_000
             remote.ask({0: member.handle.drain.remote}, ASK_S)
             return
-        sibling = self._sibling(member)
-        if sibling is None or (member.backlog and real_ns < member.drain_until_ns):
+        member.delivered = member.delivered or not member.backlog or now_ns >= member.drain_until_ns
+        left = self._unfinished(member.name) if member.delivered else f"{member.backlog} events to be settled"
+        if left:
+            if left != member.progress:
+                self._note("draining", f"{member.name}: {left}")
+            member.progress = left
             return
         remote.ask({0: member.handle.stop.remote}, STOP_S)
         self._provisioner.end(instance)
-        adopted = {**(member.report.adopted if member.report else {}), instance: self._provisioner.directory(instance)}
-        for name, directory in adopted.items():
-            answer = remote.ask({0: partial(sibling.handle.adopt.remote, name, directory)}, STOP_S)[0]
-            if isinstance(answer, Exception):
-                self._note(
-                    "adoption_failed", f"{sibling.name} could not adopt the ledgers of {name}: {answer}; trying again"
-                )
-                return
-        self._retire(member, "stopped", sibling.record.id)
-        outcome = f"{sibling.name} serves its closed ledgers"
-        self._store.directives.step(directive.id, "finish", self._clock.now_ns(), outcome)
-        self._note("drained", f"{member.name} is drained; {outcome}")
+        self._retire(member, "stopped")
+        self._store.directives.step(directive.id, "finish", self._clock.now_ns(), "others hold and serve its ledgers")
+        self._note("drained", f"{member.name} is drained; others hold and serve its ledgers")
 
-    def _sibling(self, member: Member) -> Member | None:
-        """Another instance on the same node, where the closed ledgers are at hand."""
-        others = (m for m in self.members.values() if m is not member and m.record.node == member.record.node)
-        return next((m for m in others if m.record.state == "serving" and m.state in ("healthy", "degraded")), None)
-
-    def _retire(self, member: Member, state: str, adopted_by: str = "") -> None:
-        now_ns = self._clock.now_ns()
-        changed = msgspec.structs.replace(member.record, state=state, adopted_by=adopted_by, updated_ns=now_ns)
+    def _retire(self, member: Member, state: Lifecycle) -> None:
+        changed = msgspec.structs.replace(member.record, state=state, updated_ns=self._clock.now_ns())
         self._store.instances.swap(changed)
         if state == "lost":
             self._provisioner.end(member.record.id)
-        for record in self._store.instances.all(region=self._region, adopted_by=member.record.id):
-            self._store.instances.swap(msgspec.structs.replace(record, adopted_by=adopted_by, updated_ns=now_ns))
         del self.members[member.record.id]
-
-    def _real_ms_since(self, since_ns: int) -> int:
-        return (self._real.now_ns() - since_ns) // 1_000_000

@@ -1,6 +1,6 @@
 """A bus instance as it runs under a manager.
 
-Takes its directory over from a dead or hung predecessor, remembers what it adopted, and reports what it uses.
+Takes its directory over from a dead or hung predecessor, and reports what it uses.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from fedbus.broker.status import BrokerStatus
 from fedbus.clock import Clock
 from fedbus.errors import EnvironmentUnusableError
 from fedbus.storage.data_directory import InstanceDirectory
-from fedbus.storage.durable import replace_file
 from fedbus_actors.bus_instance import BusInstance, InstanceConfig
+from fedbus_actors.execution import ManagerRequest
 
-ADOPTED_FILE = "adopted.json"
 TAKE_OVER_S = 10.0
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,6 @@ class InstanceReport(msgspec.Struct, frozen=True):
     directory_uuid: str
     started_ns: int
     made_ns: int
-    adopted: dict[str, str]
 
 
 class PinnedInstance(BusInstance):
@@ -60,36 +58,22 @@ class PinnedInstance(BusInstance):
         config: InstanceConfig,
         clock: Clock | None = None,
         on_crash: Callable[[BaseException], None] | None = None,
+        on_request: Callable[[ManagerRequest], None] | None = None,
     ) -> None:
         directory = InstanceDirectory(Path(config.directory))
         _fence_predecessor(directory)
-        self._adopted_file = directory.path / ADOPTED_FILE
-        adopted = dict(config.adopted)
-        if self._adopted_file.exists():
-            adopted |= msgspec.json.decode(self._adopted_file.read_bytes(), type=dict[str, str])
-        self._adopted = adopted
         self._directory_uuid = directory.uuid
-        super().__init__(msgspec.structs.replace(config, adopted=adopted), clock, on_crash)
+        super().__init__(config, clock, on_crash, on_request)
         self._started_ns = self._clock.now_ns()
         self._process = psutil.Process()
         self._process.cpu_percent()
         self._network = (self._clock.monotonic_ns(), psutil.net_io_counters())
 
-    def adopt(self, instance: str, directory: str) -> BrokerStatus:
-        """Serve the ledgers of a stopped instance, now and in every later incarnation; again is the same as once."""
-        if instance in self._adopted:
-            return self.status()
-        # Remembered first: should this process end half-way, its next incarnation adopts before it begins.
-        replace_file(self._adopted_file, msgspec.json.encode(self._adopted | {instance: directory}))
-        status = super().adopt(instance, directory)
-        self._adopted[instance] = directory
-        return status
-
     def report(self) -> InstanceReport:
         """Status and resource usage."""
         return InstanceReport(
             self.status(), self._usage(), self.port, os.getpid(), self._directory_uuid, self._started_ns,
-            self._clock.now_ns(), self._adopted,
+            self._clock.now_ns(),
         )  # fmt: skip
 
     def _usage(self) -> Usage:

@@ -29,8 +29,8 @@ class Provisioner(Protocol):
         """End an instance's actor for good; its directory stays."""
         ...
 
-    def directory(self, instance: str) -> str:
-        """The instance's directory on its node."""
+    def kill(self, instance: Instance, pid: int) -> bool:
+        """Kill a process of it that does not answer, if its node can be reached; it is started anew there."""
         ...
 
 
@@ -52,17 +52,18 @@ class RayProvisioner:
 
     def start(self, instance: Instance) -> Any:
         """Start (or find) its actor where its directory is, and nowhere else."""
-        node = next((n for n in remote.region_nodes(self._options.node_labels) if n.host == instance.node), None)
+        node = self._node(instance)
         if node is None:
             return None
         size = self._options.sizes[instance.size]
         config = InstanceConfig(
             region=self._region,
             instance=instance.id,
-            directory=self.directory(instance.id),
+            directory=self._path(instance.id),
             host=self._options.listen.host,
             port=instance.port,
             limits=self._limits,
+            managed=True,
         )
         return remote.start_instance(
             self._federation, config, node=node.id, cpus=size.cpus, memory_bytes=size.memory_bytes
@@ -72,6 +73,16 @@ class RayProvisioner:
         """Kill its actor."""
         remote.end(remote.instance_name(self._federation, self._region, instance))
 
-    def directory(self, instance: str) -> str:
-        """Below the region's data directory."""
+    def kill(self, instance: Instance, pid: int) -> bool:
+        """Have a process on its node kill it; whether there is such a node."""
+        node = self._node(instance)
+        if node is not None:
+            remote.kill_process(node.id, self._path(instance.id), pid)
+        return node is not None
+
+    def _node(self, instance: Instance) -> remote.Node | None:
+        nodes = remote.region_nodes(self._options.node_labels)
+        return next((node for node in nodes if node.host == instance.node), None)
+
+    def _path(self, instance: str) -> str:
         return str(self._directory / "instances" / instance)

@@ -22,8 +22,11 @@ from fedbus_actors.fleet import Fleet
 from fedbus_actors.forecast_client import ForecastClient
 from fedbus_actors.neighbours import Neighbours
 from fedbus_actors.provisioner import RayProvisioner
+from fedbus_actors.region_groups import RegionGroups
+from fedbus_actors.region_ledgers import LedgerKeeper
 from fedbus_actors.region_links import RegionLinks
 from fedbus_actors.region_load import RegionLoad
+from fedbus_actors.region_topics import RegionTopics
 
 CAPACITY_POINTS = 4000
 
@@ -43,9 +46,14 @@ class Region:
         self.epoch = self.store.lease.take(name, f"pid {os.getpid()}", clock.now_ns())
         self._seed_store()
         provisioner = RayProvisioner(options.name, name, self.own_options, options.limits, Path(directory.path))
-        self.fleet = Fleet(name, options, self.store, provisioner, clock, self.note)
+        self.ledgers = LedgerKeeper(self.store, self.own_options.replication(), self.real, self.note)
+        self.fleet = Fleet(name, options, self.store, provisioner, clock, self.note, self.ledgers.unfinished_drain)
         self.neighbours = Neighbours(options.name, (other for other in options.regions if other != name))
         self.links = RegionLinks(self.store, clock)
+        self.topics = RegionTopics(self.store, self.fleet, options.topics, clock, self.note)
+        self.groups = RegionGroups(
+            name, self.store, self.fleet, lambda: list(self.neighbours.summaries.values()), options.limits
+        )
         self.load = RegionLoad(name, options.forecasting, self.store, clock)
         self.forecasts = ForecastClient(options.name, name, options.forecasting, self.store, clock)
         self.table: RoutingTable | None = None

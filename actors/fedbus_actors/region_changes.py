@@ -36,6 +36,11 @@ class RegionChanges:
             "delete_sla": self._delete_sla,
             "put_trigger": self._put_trigger,
             "delete_trigger": self._delete_trigger,
+            "put_topic": region.topics.put,
+            "delete_topic": region.topics.delete,
+            "put_group": region.groups.put,
+            "seek_group": region.groups.seek,
+            "delete_group": region.groups.delete,
             "scale": self._scale,
             "unscale": self._unscale,
             "drain": self._drain,
@@ -97,11 +102,6 @@ class RegionChanges:
             raise ConflictError(
                 f"instance {member.name} is the only one of its region that takes events: give the region another "
                 f"first (fedbus scale {region} --instances 2)"
-            )
-        if not any(each.record.node == member.record.node for each in others):
-            raise ConflictError(
-                f"instance {member.name} is the only one on node {member.record.node}: nobody else there could serve "
-                "its ledgers"
             )
         directive = Directive(
             id=f"{region}/operator/{now_ns}", region=region, action="drain", instance=name, size=member.record.size,

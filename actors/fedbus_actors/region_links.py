@@ -5,12 +5,13 @@ The receiver of an origin ledger is a compare-and-swap in this region's store; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fedbus.broker.effects import PeerLink
 from fedbus.clock import Clock
 from fedbus.control.links import Interest, LinkPlanner
 from fedbus.control.summary import RegionSummary
+from fedbus.ledger_record import LedgerRecord
 from fedbus.storage.store import Store
 from fedbus_actors.fleet import Fleet, Member
 
@@ -25,12 +26,12 @@ class RegionLinks:
         self._applied: dict[str, tuple[str, list[PeerLink]]] = {}
         self.links: dict[str, list[PeerLink]] = {}
 
-    def step(self, fleet: Fleet, peers: Mapping[str, RegionSummary]) -> None:
+    def step(self, fleet: Fleet, peers: Mapping[str, RegionSummary], ledgers: Sequence[LedgerRecord]) -> None:
         """Plan, assign what is new, tell whoever has other links than it should."""
         living = {
             name: member
             for name, member in fleet.members.items()
-            if member.record.state == "serving" and member.report is not None
+            if member.record.state == "serving" and member.report is not None and not _takes_over(member, ledgers)
         }
         assigned = self._assigned(fleet)
         scanned = {name: m.report.status.links for name, m in living.items() if m.report is not None}
@@ -38,24 +39,20 @@ class RegionLinks:
         for name, links in self.links.items():
             for link in links:
                 if link.ledger not in assigned:
-                    self._store.link_assignments.assign(link.ledger, name, self._clock.now_ns())
+                    before = self._store.link_assignments.find(link.ledger)
+                    self._store.link_assignments.assign(link.ledger, name, self._clock.now_ns(), before=before)
             self._tell(living[name], links)
 
     def _assigned(self, fleet: Fleet) -> dict[str, str]:
-        """Receiver of each origin ledger; what a drained instance received, its adopter receives now."""
-        adopters = {
-            record.id: record.adopted_by
-            for record in self._store.instances.all(state="stopped")
-            if record.adopted_by in fleet.members
+        """Receiver of each origin ledger. What one of the departed received passes on with the dispatch of its ledgers.
+
+        If those are lost, another receiver begins anew (rule 18).
+        """
+        return {
+            assignment.origin_ledger: assignment.receiver
+            for assignment in self._store.link_assignments.all()
+            if assignment.receiver in fleet.members
         }
-        assigned: dict[str, str] = {}
-        for assignment in self._store.link_assignments.all():
-            receiver = adopters.get(assignment.receiver, assignment.receiver)
-            if receiver != assignment.receiver:
-                now_ns = self._clock.now_ns()
-                self._store.link_assignments.assign(assignment.origin_ledger, receiver, now_ns, before=assignment)
-            assigned[assignment.origin_ledger] = receiver
-        return assigned
 
     def _tell(self, member: Member, links: list[PeerLink]) -> None:
         assert member.report is not None
@@ -63,6 +60,19 @@ class RegionLinks:
         if self._applied.get(member.record.id) != told and (links or member.record.id in self._applied):
             self._applied[member.record.id] = told
             member.handle.apply_links.remote(links)
+
+
+def _takes_over(member: Member, ledgers: Sequence[LedgerRecord]) -> bool:
+    """Whether it is to dispatch what it does not serve yet: how far that was pulled it knows only then."""
+    held = {each.ledger: each for each in member.report.status.held} if member.report is not None else {}
+    return any(
+        record.state == "CLOSED"
+        and record.dispatcher == member.name
+        and (copy := held.get(record.id)) is not None
+        and copy.complete(record)
+        and not copy.serving
+        for record in ledgers
+    )
 
 
 def interest_of(fleet: Fleet) -> Interest:

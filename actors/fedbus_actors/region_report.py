@@ -12,10 +12,12 @@ from fedbus.control.capacity import InstanceSize
 from fedbus.control.directive import Directive
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.load import LoadSample
+from fedbus.control.replication import Plan
 from fedbus.control.sla import required_quantile
 from fedbus.errors import NotFoundError
 from fedbus.event import format_time_ns
 from fedbus.keys import NO_OWNER
+from fedbus.ledger_record import LedgerRecord
 from fedbus.options.regions import RegionOptions
 from fedbus.position import LedgerId
 from fedbus.routing.table import RoutingTable
@@ -36,13 +38,14 @@ class RegionReport:
         self._resources: dict[str, Callable[[], list[dict[str, Any]]]] = {
             "regions": self._regions,
             "instances": self._instances,
+            "ledgers": self._ledgers,
             "forecasts": self._forecasts,
             "directives": lambda: [directive_view(d) for d in region.store.directives.recent(region.name, 100)],
             "routing": lambda: [routing_view(region.table)] if region.table is not None else [],
             "slas": self._slas,
             "triggers": self._triggers,
-            "topics": self._topics,
-            "subscriptions": self._subscriptions,
+            "topics": region.topics.views,
+            "subscriptions": region.groups.views,
             "decisions": self._decisions,
         }
 
@@ -57,6 +60,7 @@ class RegionReport:
         states = [member.state for member in members]
         serving = states.count("healthy") + states.count("degraded")
         observed, forecast = region.load.observed(), region.forecasts.forecast
+        ledgers = self._ledgers()
         return [
             region_view(
                 region.options.name, region.name, region.options.regions[region.name],
@@ -69,6 +73,8 @@ class RegionReport:
                 required_eps=region.required_eps,
                 published_total=region.load.published_total,
                 delivered_total=region.load.delivered_total,
+                ledgers=len(ledgers),
+                under_replicated=sum(ledger["under_replicated"] for ledger in ledgers),
                 links=self._links(),
                 explanation=region.explanation,
                 as_of=format_time_ns(region.clock.now_ns()),
@@ -90,6 +96,22 @@ class RegionReport:
             )
             for name, member in list(self._region.fleet.members.items())
         ]
+
+    def _ledgers(self) -> list[dict[str, Any]]:
+        keeper, ends = self._region.ledgers, self._ends()
+        return [
+            ledger_view(self._region.name, record, keeper.plan, ends.get((record.id, record.dispatcher)))
+            for record in keeper.records()
+        ]
+
+    def _ends(self) -> dict[tuple[str, str], int]:
+        """Confirmed ends by ledger and who serves it."""
+        return {
+            (ledger, member.name): end
+            for member in list(self._region.fleet.members.values())
+            if member.report is not None
+            for ledger, end in member.report.status.ledgers.items()
+        }
 
     def _forecasts(self) -> list[dict[str, Any]]:
         region = self._region
@@ -118,26 +140,6 @@ class RegionReport:
             for each in (document.body for document in self._region.store.triggers.all())
         ]  # fmt: skip
 
-    def _topics(self) -> list[dict[str, Any]]:
-        return [
-            {"topic": each.filter, "retention_ms": each.retention_ms, "schema_subject": each.schema_subject}
-            for each in self._region.options.topics.policies
-        ]
-
-    def _subscriptions(self) -> list[dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for member in list(self._region.fleet.members.values()):
-            for group in member.report.status.groups if member.report is not None else ():
-                view = found.setdefault(group.name, {
-                    "group": group.name, "filters": group.filters, "region": self._region.name,
-                    "members": 0, "backlog_events": 0, "in_flight_events": 0, "redelivered_events": 0,
-                })  # fmt: skip
-                view["members"] = max(view["members"], len(group.members))
-                view["backlog_events"] += group.backlog
-                view["in_flight_events"] += group.outstanding
-                view["redelivered_events"] += group.redelivered
-        return [found[name] for name in sorted(found)]
-
     def _decisions(self) -> list[dict[str, Any]]:
         entries = self._region.store.status_log.recent(100, region=self._region.name)
         return [
@@ -160,7 +162,7 @@ def instance_view(member: Member, load_eps: float, size: InstanceSize | None, pu
         "capacity_eps": size.events_per_s if size else 0.0,
         "published_total": published,
         "since": format_time_ns(member.vital.health.since_ns),
-        "detail": member.vital.health.reason,
+        "detail": member.progress or member.vital.health.reason,
         "node": member.record.node,
         "cpu_share": round(report.usage.cpu_share, 3) if report else None,
         "memory_bytes": report.usage.memory_bytes if report else None,
@@ -169,6 +171,25 @@ def instance_view(member: Member, load_eps: float, size: InstanceSize | None, pu
         "groups": [group.name for group in report.status.groups] if report else [],
         "ledgers": report.status.ledgers if report else {},
         "pid": report.pid if report else None,
+    }
+
+
+def ledger_view(region: str, record: LedgerRecord, plan: Plan, end: int | None) -> dict[str, Any]:
+    """One ledger; ``end`` as its dispatcher says."""
+    copies = plan.copies.get(record.id, 0)
+    return {
+        "region": region,
+        "ledger": record.id,
+        "state": record.state,
+        "end": record.end_offset if record.end_offset is not None else end,
+        "copies": copies,
+        "wanted_copies": plan.wanted,
+        "under_replicated": record.state != "EXPIRED" and copies < plan.wanted,
+        "writer": record.writer.instance,
+        "dispatcher": record.dispatcher,
+        "members": [member.instance for member in record.members],
+        "term": record.term,
+        "waiting": plan.waiting.get(record.id, plan.waiting.get(record.dispatcher, "")),
     }
 
 

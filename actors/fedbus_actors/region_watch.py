@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fedbus.control.routing_policy import generate_routing_policy, instance_route
 from fedbus.control.summary import LedgerSummary, RegionSummary
-from fedbus.position import LedgerId
 from fedbus_actors import remote
 from fedbus_actors.region import Region
+
+ROUND_NS = 400_000_000
 
 
 class RegionWatch:
@@ -14,16 +15,30 @@ class RegionWatch:
 
     def __init__(self, region: Region) -> None:
         self._region = region
+        self._next_round_ns = 0
+        self._states: dict[str, str] = {}
         self.summary: RegionSummary | None = None
 
     def run(self) -> None:
-        """What must not wait for a tick: health, directives under way, neighbours, links, routing."""
+        """What must not wait for a tick: health, topics, ledgers, directives under way, links, routing, groups.
+
+        While something is under way with ledgers it is called more often, for their sake alone.
+        """
         self._start_first_instances()
         self.monitor_bus_instances()
+        self._region.topics.step()  # an instance is to have them before it gets a ledger to write
+        self._region.ledgers.step(self._region.fleet.kept())
+        now_ns = self._region.real.monotonic_ns()
+        before, self._states = self._states, {name: member.state for name, member in self._region.fleet.members.items()}
+        if now_ns < self._next_round_ns and self._states == before:
+            return
+        self._next_round_ns = now_ns + ROUND_NS
+        self._region.fleet.give_up_lost()
         self._region.fleet.reconcile(self._region.store.directives.unfinished(self._region.name))
         self._region.neighbours.poll()
-        self._region.links.step(self._region.fleet, self._region.neighbours.summaries)
+        self._region.links.step(self._region.fleet, self._region.neighbours.summaries, self._region.ledgers.records())
         self.generate_routing_policy()
+        self._region.groups.step()
 
     def _start_first_instances(self) -> None:
         bounds = self._region.own_options.instances
@@ -53,6 +68,7 @@ class RegionWatch:
 
     def _summarise(self) -> RegionSummary:
         options = self._region.own_options
+        records = {record.id: record for record in self._region.ledgers.records()}
         routes, ledgers = [], []
         for member in self._region.fleet.members.values():
             route = instance_route(member.name, member.record.endpoint, member.state, 1.0)
@@ -60,8 +76,10 @@ class RegionWatch:
             if member.report is not None:
                 status = member.report.status
                 for ledger, end in status.ledgers.items():
-                    if LedgerId.parse(ledger).region == self._region.name:
-                        ledgers.append(LedgerSummary(ledger, end, member.record.endpoint, ledger == status.ledger))
+                    record = records.get(ledger)
+                    if record is not None and record.dispatcher == member.name:
+                        growing = record.state != "CLOSED" or end < (record.end_offset or 0)
+                        ledgers.append(LedgerSummary(ledger, end, member.record.endpoint, growing))
         observed = self._region.load.observed()
         return RegionSummary(
             self._region.name, self._region.epoch, self._region.clock.now_ns(), options.latitude, options.longitude,

@@ -7,7 +7,6 @@ messages more, and closes connections whose peer gives no sign of life.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 import zmq
@@ -15,31 +14,12 @@ import zmq
 from fedbus.batch import Buffer
 from fedbus.errors import EnvironmentUnusableError
 from fedbus.limits import Limits
+from fedbus_actors.backlog import Backlog
 
 HANDSHAKE_MS = 5_000
 HEARTBEAT_MS = 5_000
 SILENCE_MS = 15_000  # longer than a session lives without a message
 QUEUED_BY_ZEROMQ = 64  # messages for one peer: it counts messages, and they may be large
-OVERHEAD_BYTES = 256  # of a queued message, beside its frames
-
-
-class Backlog:
-    """What waits for one peer, in order."""
-
-    __slots__ = ("messages", "size_bytes")
-
-    def __init__(self) -> None:
-        self.messages: deque[list[Buffer]] = deque()
-        self.size_bytes = 0
-
-    def add(self, parts: list[Buffer]) -> None:
-        """Put a message behind the others."""
-        self.messages.append(parts)
-        self.size_bytes += _size_bytes(parts)
-
-    def sent(self) -> None:
-        """The first message is out."""
-        self.size_bytes -= _size_bytes(self.messages.popleft())
 
 
 class RouterSocket:
@@ -122,7 +102,3 @@ class RouterSocket:
     def _lose(self, session: bytes) -> None:
         self._backlogs.pop(session, None)
         self.on_lost(session)
-
-
-def _size_bytes(parts: list[Buffer]) -> int:
-    return OVERHEAD_BYTES + sum(len(part) for part in parts)

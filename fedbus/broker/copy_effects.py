@@ -94,10 +94,14 @@ class RawRecords(msgspec.Struct, frozen=True):
 
 
 class StateRead(msgspec.Struct, frozen=True):
-    """Answer to ``ReadState``: as ``Adopt``, for copies held here."""
+    """Answer to ``ReadState``: the ledgers with their ends, and the records from the newest snapshot on.
+
+    ``damaged``: something there could not be read (``Scrubbed`` tells what).
+    """
 
     closed: dict[str, int]
     state: list[tuple[str, Record]]
+    damaged: bool = False
 
 
 class Scrubbed(msgspec.Struct, frozen=True):
@@ -187,10 +191,10 @@ class Request(msgspec.Struct, frozen=True):
 
     Lost requests are repeated by the core. ``ledger``: the one it is about.
 
-    - ``open``: this instance needs a ledger to write (its first, or because the present one is to be rolled);
-      ``ledger`` is the name it proposes.
-    - ``ensemble``: other members from ``first_number`` on, ``silent`` ones replaced. Nothing from
-      ``first_number`` on is acknowledged until the answer.
+    - ``open``: this instance needs a ledger to write (its first, or because the present one, ``writing``, is to be
+      rolled); ``ledger`` is the name it proposes.
+    - ``ensemble``: other members from ``first_number`` (event offset ``first_offset``) on, ``silent`` ones replaced.
+      Nothing from ``first_number`` on is acknowledged until the answer.
     - ``close``: nothing is under way, the ledger ends at ``end_number``, ``end_offset``.
     """
 
@@ -198,9 +202,11 @@ class Request(msgspec.Struct, frozen=True):
     ledger: str
     version: int = 0
     first_number: int = 0
+    first_offset: int = 0
     silent: tuple[str, ...] = ()
     end_number: int = 0
     end_offset: int = 0
+    writing: str = ""
 
 
 CopyEffect = BeginLedger | WriteCopy | Repair | Note | DropLedger | ReadRaw | ReadState | Request

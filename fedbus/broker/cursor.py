@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from fedbus.broker.group_spec import GroupSpec
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.protocol import Start
 from fedbus.broker.stored import Stored
@@ -37,6 +38,13 @@ class Cursor:
         if start.kind == "cursor":
             return cls(_cursor_positions(start.cursor, ledgers), dict(start.cursor))
         raise InvalidPositionError(f"start {start.kind!r} is not one of earliest, latest, time, cursor")
+
+    @classmethod
+    def of_group(cls, spec: GroupSpec, ledgers: Ledgers) -> Cursor:
+        """Where a group begins: ``latest`` is where it was made, and all of what is younger."""
+        if spec.start.kind == "latest":
+            return cls(_cursor_positions(spec.tails, ledgers), dict(spec.tails))
+        return cls.starting(spec.start, ledgers)
 
     def behind(self, ledgers: Ledgers) -> Iterable[str]:
         """Ledgers with confirmed events beyond the scan position; finished closed ones are forgotten on the way.

@@ -12,6 +12,8 @@ import msgspec
 
 from fedbus.batch import Buffer
 from fedbus.broker.copy_effects import CopyEffect, CopyInput
+from fedbus.broker.group_spec import GroupRecord, GroupSpec
+from fedbus.broker.policies import TopicRule
 from fedbus.broker.protocol import LinkFilter, Message
 from fedbus.broker.record import Record
 
@@ -103,6 +105,53 @@ class Adopt(msgspec.Struct, frozen=True):
     state: list[tuple[str, Record]]
 
 
+class ApplyTopics(msgspec.Struct, frozen=True):
+    """Topic policies from the manager; a version that is not newer is ignored.
+
+    ``auto_create``: whether topics without a policy come to be by their first event.
+    """
+
+    version: int
+    rules: list[TopicRule]
+    auto_create: bool = True
+
+
+class ApplyCutoffs(msgspec.Struct, frozen=True):
+    """Which ledgers are over their policies' size in the region: per filter those whose newest event is no newer."""
+
+    newest_ms: dict[str, int]
+
+
+class ApplyGroups(msgspec.Struct, frozen=True):
+    """All groups as the manager knows them, deleted ones too: what is missing here is made, changed, moved or deleted.
+
+    Repeatable, and older versions change nothing; a group that is not in it is left alone.
+    """
+
+    definitions: list[GroupRecord]
+
+
+class GroupRefused(msgspec.Struct, frozen=True):
+    """Answer to ``RequestGroup``: there will be no such group; ``code``: one of :mod:`fedbus.errors`."""
+
+    name: str
+    code: str
+    detail: str
+    retryable: bool = False
+
+
+class Surveyed(msgspec.Struct, frozen=True):
+    """Answer to ``Survey``: when a closed ledger's newest event was written, its topics, its size.
+
+    ``topics``: sorted; filters (``orders.>``) stand for many; ``None``: too many to tell.
+    """
+
+    ledger: str
+    newest_ms: int
+    topics: tuple[str, ...] | None
+    size_bytes: int
+
+
 class PeerReceived(msgspec.Struct, frozen=True):
     """A message from an instance this one dialled."""
 
@@ -111,7 +160,9 @@ class PeerReceived(msgspec.Struct, frozen=True):
 
 
 class Drain(msgspec.Struct, frozen=True):
-    """Take no new batches from now on."""
+    """Take no new batches from now on; with ``close`` hand nothing out any more either, and end the open ledger."""
+
+    close: bool = False
 
 
 Input = (
@@ -123,6 +174,11 @@ Input = (
     | Records
     | Tick
     | ApplyTable
+    | ApplyTopics
+    | ApplyCutoffs
+    | ApplyGroups
+    | GroupRefused
+    | Surveyed
     | ApplyLinks
     | Adopt
     | PeerReceived
@@ -170,6 +226,21 @@ class Read(msgspec.Struct, frozen=True):
     max_bytes: int
 
 
+class Survey(msgspec.Struct, frozen=True):
+    """Say what is in a closed ledger held here: ``Surveyed``; no answer if it is not here (any more)."""
+
+    ledger: str
+
+
+class RequestGroup(msgspec.Struct, frozen=True):
+    """Ask the region's manager for a group that is not known here; ``ApplyGroups`` with it, or ``GroupRefused``.
+
+    Repeated by the core until there is an answer.
+    """
+
+    spec: GroupSpec
+
+
 class Dial(msgspec.Struct, frozen=True):
     """Open a connection to another instance."""
 
@@ -190,4 +261,4 @@ class HangUp(msgspec.Struct, frozen=True):
     endpoint: str
 
 
-Effect = Send | Forget | Write | RollSegment | Read | Dial | SendPeer | HangUp | CopyEffect
+Effect = Send | Forget | Write | RollSegment | Read | Survey | RequestGroup | Dial | SendPeer | HangUp | CopyEffect

@@ -6,83 +6,135 @@ in the ledger being written (protocol rule 14).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from fedbus.broker import protocol as p
 from fedbus.broker.cursor import Cursor
-from fedbus.broker.dispatch import MILLISECOND, Dispatcher
-from fedbus.broker.effects import Effect
-from fedbus.broker.feed import Feed
+from fedbus.broker.deliveries import MILLISECOND
+from fedbus.broker.dispatch import Dispatcher
+from fedbus.broker.effects import Effect, Surveyed
+from fedbus.broker.expiry import unsettled_in
+from fedbus.broker.feed import Feeds
+from fedbus.broker.group_spec import GroupSpec
+from fedbus.broker.handover import Handovers
+from fedbus.broker.in_flight import Portion
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.member import Member
-from fedbus.broker.state import GroupSettled, GroupSpec, GroupState
+from fedbus.broker.state import GroupSettled, GroupState
 
 
 class Group:
     """One group at one instance. ``recorded``: the number of the record that made it (-1: an earlier incarnation's)."""
 
-    def __init__(self, spec: GroupSpec, cursor: Cursor, window_events: int, scan: Feed, again: Feed) -> None:
+    def __init__(self, spec: GroupSpec, cursor: Cursor, window_events: int, feeds: Feeds, handovers: Handovers) -> None:
         self.spec = spec
         self.recorded = -1
-        self._dispatcher = Dispatcher(spec.filters, spec.ack_deadline_ms, cursor, window_events, scan, again)
-        self._cursor = cursor
+        self.order_breaks = 0  # slots on whose old owner was not waited any longer
+        self._dispatcher = Dispatcher(spec, cursor, window_events, feeds, handovers)
+        self.cursor = cursor
         self.members = self._dispatcher.members
         self.settlement = self._dispatcher.settlement
         self.deliveries = self._dispatcher.deliveries
+        self.dead_letters = self._dispatcher.dead_letters
+        self.barrier = self._dispatcher.barrier
+
+    def change(self, spec: GroupSpec) -> None:
+        """Other options (or back again); all else is as it was."""
+        self.spec = spec
+        self.deliveries.options = spec.options
 
     def pump(self, ledgers: Ledgers, effects: list[Effect], now_ns: int) -> int:
         """Dispatch what members have credit for; returns how many events."""
-        return self._dispatcher.pump(ledgers, effects, now_ns)
+        sent = self._dispatcher.pump(ledgers, effects, now_ns)
+        if self.deliveries.condemned:
+            self.dead_letters.pump(self.spec, ledgers, now_ns)
+        return sent
+
+    # -- members -------------------------------------------------------------------------------------------------------
 
     def join(self, member: Member) -> None:
         """Another member."""
         self.members.add(member)
-        self.deliveries.regroup()
 
-    def leave(self, session: bytes, number: int) -> None:
+    def leave(self, session: bytes, number: int, *, politely: bool) -> None:
         """A member's session or subscription ended: what it held goes back, ahead of what is newer."""
         member = self.members.remove(session, number)
         if member is not None:
-            self.deliveries.leave(member)
+            self.deliveries.leave(member, politely=politely)
 
-    def ack(self, settled: Iterable[p.Settled]) -> None:
-        """Acknowledge."""
-        self.settlement.ack(settled)
-        self.deliveries.in_flight.settled()
+    def settle(self, member: Member | None, message: p.Ack | p.Nack | p.Extend, now_ns: int) -> None:
+        """A member acknowledges, gives back, or asks for more time."""
+        if member is not None:
+            member.heard_ns = now_ns
+            self.members.silence(member, silent=False)
+        if isinstance(message, p.Ack):
+            self.settlement.ack(message.settled)
+            self.deliveries.in_flight.settled()
+        elif isinstance(message, p.Nack):
+            self.deliveries.give_back(message.settled, now_ns, message.delay_ms, message.dead_letter)
+        else:
+            due_ns = now_ns + self.spec.options.ack_deadline_ms * MILLISECOND
+            self.deliveries.in_flight.extend(message.settled, due_ns)
 
-    def give_back(self, settled: Iterable[p.Settled], now_ns: int, delay_ms: int) -> None:
-        """Nack: deliver these again after the delay."""
-        self.deliveries.give_back(settled, now_ns + delay_ms * MILLISECOND)
-
-    def extend(self, settled: Iterable[p.Settled], now_ns: int) -> None:
-        """Start the deadline of these anew."""
-        self.deliveries.extend(settled, self._dispatcher.due_ns(now_ns))
+    # -- what is durable of it -----------------------------------------------------------------------------------------
 
     def take_dirty(self) -> GroupSettled | None:
         """Acknowledgements not yet handed to the ledger, once."""
         settled = self.settlement.take_dirty()
-        return GroupSettled(self.spec.name, settled) if settled else None
+        return GroupSettled(self.spec.name, settled, *self.spec.identity) if settled else None
 
     def state(self, ledgers: Ledgers) -> GroupState:
         """Its part of a snapshot."""
-        low = {name: self._cursor.position(name, ledgers) for name in ledgers.names()}
+        low = {name: self.cursor.position(name, ledgers) for name in ledgers.names()}
         for portion in self.deliveries:
-            if portion.first_offset < low[portion.ledger] and self.deliveries.unsettled(portion):
+            if portion.first_offset < low.get(portion.ledger, 0) and self.deliveries.unsettled(portion):
                 low[portion.ledger] = portion.first_offset
         return GroupState(self.spec, self.settlement.state(), low)
 
     def restore(self, settled: Iterable[p.Settled], low: dict[str, int] | None = None) -> None:
         """Fold acknowledgements (and scan positions) of an earlier incarnation in."""
         self.settlement.restore(settled)
-        self._cursor.positions.update(low or {})
+        self.cursor.positions.update(low or {})
 
-    def adopt(self, ledgers: Iterable[str], ends: dict[str, int]) -> None:
+    def adopt(self, names: Iterable[str], ledgers: Ledgers, ends: dict[str, int]) -> None:
         """Scan these ledgers too; acknowledgements of deliveries made elsewhere up to these ends are still taken."""
-        for name in ledgers:
-            self._cursor.positions.setdefault(name, 0)
+        begin = Cursor.of_group(self.spec, ledgers)
+        for name in names:
+            self.cursor.positions.setdefault(name, begin.positions.get(name, 0))
         self.settlement.dispatched_before(ends)
+
+    # -- when a ledger expires -----------------------------------------------------------------------------------------
+
+    def unsettled_in(self, ledger: Surveyed, end: int) -> tuple[list[p.Settled], int]:
+        """What it loses if this ledger (ending at ``end``) is dropped: offsets by origin, how many events at most."""
+        return unsettled_in(ledger, end, self.spec, self.cursor, self.settlement, self.deliveries)
+
+    def expire(self, ledger: str, end: int) -> None:
+        """A local ledger is no longer served: nothing of it is waited for or delivered any more."""
+        self.settlement.restore([p.Settled(ledger, [(0, end)])])
+        for portion in self.deliveries:
+            if portion.ledger == ledger:
+                self.settlement.restore([p.Settled(portion.origin_ledger, portion.ranges)])
+        self.deliveries.drop(ledger)
+        self.cursor.positions.pop(ledger, None)
+
+    def let_go(self, ledger: str) -> None:
+        """A local ledger is served elsewhere: what is not settled of it will be delivered there."""
+        for portion in self.deliveries:
+            if portion.ledger == ledger:
+                self.settlement.withdraw(portion.origin_ledger, portion.ranges)
+        self.deliveries.drop(ledger)
+        self.cursor.positions.pop(ledger, None)
+
+    # -- what there is to say of it ------------------------------------------------------------------------------------
+
+    def first_tries(self) -> Iterator[Portion]:
+        """What is in flight, or waits for its turn."""
+        self.deliveries.in_flight.clear()
+        yield from self.deliveries.in_flight
+        yield from self.deliveries.queued
 
     def backlog(self, ledgers: Ledgers) -> int:
         """Confirmed events not yet settled, at most (events of other topics ahead of the scan are counted too)."""
-        unscanned = sum(max(0, ledgers.end(name) - at) for name, at in self._cursor.positions.items())
+        unscanned = sum(max(0, ledgers.end(name) - at) for name, at in self.cursor.positions.items())
         return self.settlement.outstanding + unscanned

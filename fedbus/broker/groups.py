@@ -1,83 +1,41 @@
 """All groups of an instance, and what makes them and their acknowledgements durable.
 
-Acknowledgements go to the ledger in one SETTLED record at a time, with all that came while the one before was being
-written; so their number costs nothing. A group that could not be recorded has never existed.
+Every change of a group is a GROUP record; it is in force at once, and taken back if its record is not stored after all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
-from fedbus.broker import protocol as p
+from msgspec.structs import replace
+
 from fedbus.broker.cursor import Cursor
 from fedbus.broker.effects import Send
-from fedbus.broker.feed import Feed, Feeds
+from fedbus.broker.feed import Feeds
 from fedbus.broker.group import Group
+from fedbus.broker.group_spec import GroupRecord, GroupSpec, check_same_filters, checked_options
+from fedbus.broker.handover import Handovers
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.record import Kind, encode_body
-from fedbus.broker.state import GroupRecord, GroupSettled, GroupSpec, GroupState
-from fedbus.errors import ConflictError, OverloadedError, StorageError
+from fedbus.broker.state import GroupSettled
+from fedbus.errors import OverloadedError, StorageError
 from fedbus.limits import Limits
 
-MIN_ACK_DEADLINE_MS = 100
 NEVER = -1
 
 
-class Groups:
-    """Groups by name."""
+class Acknowledgements:
+    """How they become durable: in one SETTLED record at a time, so that their number costs nothing.
 
-    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits) -> None:
+    It holds all that came while the one before was being written.
+    """
+
+    def __init__(self, groups: dict[str, Group], ledgers: Ledgers) -> None:
+        self._groups = groups
         self._ledgers = ledgers
-        self._feeds = feeds
-        self._limits = limits
-        self._groups: dict[str, Group] = {}
         self._oks: list[Send] = []  # to be sent when what has been acknowledged so far is durable
         self._flushed = NEVER  # number of the newest SETTLED record
-
-    def __iter__(self) -> Iterator[Group]:
-        return iter(self._groups.values())
-
-    def __len__(self) -> int:
-        return len(self._groups)
-
-    def get(self, name: str) -> Group | None:
-        """The group of that name."""
-        return self._groups.get(name)
-
-    # -- making groups -------------------------------------------------------------------------------------------------
-
-    def open(self, request: p.Subscribe, filters: list[str], now_ns: int) -> Group:
-        """The group asked for, made if there is none; raises a typed error and changes nothing if it may not be."""
-        group = self._groups.get(request.group)
-        if group is None:
-            return self._create(request, filters, now_ns)
-        if group.spec.filters != filters:
-            raise ConflictError(
-                f"group {request.group!r} exists with filter {', '.join(group.spec.filters)}, not "
-                f"{', '.join(filters)}: use another group name, or delete the group first"
-            )
-        if len(group.members) >= self._limits.members_per_group:
-            raise OverloadedError(f"group {request.group!r} already has its {len(group.members)} members here")
-        return group
-
-    def _create(self, request: p.Subscribe, filters: list[str], now_ns: int) -> Group:
-        if len(self._groups) >= self._limits.groups:
-            raise OverloadedError(f"this instance already has its {self._limits.groups} groups")
-        cursor = Cursor.starting(request.start, self._ledgers)
-        tails = {} if request.start.kind == "earliest" else dict(cursor.positions)
-        deadline_ms = max(MIN_ACK_DEADLINE_MS, request.ack_deadline_ms)
-        spec = GroupSpec(request.group, filters, request.start, deadline_ms, tails=tails)
-        record = self._ledgers.append(Kind.GROUP, now_ns, payload=encode_body(GroupRecord(spec)))
-        group = self._add(spec, cursor)
-        group.recorded = record.number
-        return group
-
-    def _add(self, spec: GroupSpec, cursor: Cursor) -> Group:
-        window = self._limits.max_ack_window_events
-        group = self._groups[spec.name] = Group(spec, cursor, window, Feed(self._feeds), Feed(self._feeds))
-        return group
-
-    # -- acknowledgements ----------------------------------------------------------------------------------------------
 
     def ok_when_durable(self, answer: Send, now_ns: int) -> None:
         """Send this once all acknowledgements until now are durable; raises :class:`StorageError` if they cannot be."""
@@ -88,9 +46,11 @@ class Groups:
 
     def flush(self, now_ns: int) -> None:
         """Hand acknowledgements to the ledger, unless earlier ones are still on their way there."""
-        if self._ledgers.failed or not self._ledgers.is_confirmed(self._flushed):
+        if not self._ledgers.writable or self._ledgers.pausing or not self._ledgers.is_confirmed(self._flushed):
             return
-        settled: list[GroupSettled] = [part for group in self if (part := group.take_dirty()) is not None]
+        settled: list[GroupSettled] = [
+            part for group in self._groups.values() if (part := group.take_dirty()) is not None
+        ]
         if settled or self._oks:
             self._flushed = self._ledgers.append(Kind.SETTLED, now_ns, payload=encode_body(settled)).number
             for answer in self._oks:
@@ -102,38 +62,150 @@ class Groups:
         if self._oks:
             self.flush(now_ns)
 
-    def void(self) -> tuple[list[str], list[Send]]:
-        """Unconfirmed records were never stored: (names of groups that are gone, answers that will not be given)."""
+    def void(self) -> list[Send]:
+        """Unconfirmed records were never stored: the answers that will not be given."""
         self._flushed = NEVER
-        gone = [group.spec.name for group in self if not self._ledgers.is_confirmed(group.recorded)]
-        for name in gone:
-            del self._groups[name]
         oks, self._oks = self._oks, []
-        return gone, oks
+        return oks
 
-    # -- recovery ------------------------------------------------------------------------------------------------------
+    def rolled(self) -> None:
+        """Another ledger is being written."""
+        self._flushed = NEVER
 
-    def restore_group(self, spec: GroupSpec, state: GroupState | None = None) -> None:
-        """A group found in a record or snapshot of an earlier incarnation (or of an adopted instance)."""
+
+class Groups:
+    """Groups by name. ``deleted``: of names once deleted the newest creation time that is no more."""
+
+    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits, handovers: Handovers) -> None:
+        self.deleted: dict[str, int] = {}
+        self._ledgers = ledgers
+        self._feeds = feeds
+        self._limits = limits
+        self._handovers = handovers
+        self._groups: dict[str, Group] = {}
+        self._undo: deque[tuple[int, Callable[[], None]]] = deque()  # per unconfirmed GROUP record
+        self.acks = Acknowledgements(self._groups, ledgers)
+
+    def __iter__(self) -> Iterator[Group]:
+        return iter(self._groups.values())
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def get(self, name: str) -> Group | None:
+        """The group of that name."""
+        return self._groups.get(name)
+
+    # -- making and changing groups ------------------------------------------------------------------------------------
+
+    def open(self, spec: GroupSpec, now_ns: int) -> Group:
+        """The group asked for, made if there is none; raises a typed error and changes nothing if it may not be."""
         group = self._groups.get(spec.name)
         if group is None:
-            positions = {name: spec.tails.get(name, 0) for name in self._ledgers.names()}
-            group = self._add(spec, Cursor(positions, dict(spec.start.cursor), spec.start.time_ms))
-        if state is not None:
-            group.restore(state.settled, state.low)
+            if spec.start.kind == "latest":
+                tails = {name: self._ledgers.end(name) for name in self._ledgers.names()}
+                spec = replace(spec, tails=tails)
+            created_ns = self.deleted[spec.name] + 1 if spec.name in self.deleted else 0
+            return self._make(replace(spec, created_ns=created_ns), now_ns)
+        check_same_filters(group.spec, spec.filters)
+        if len(group.members) >= self._limits.members_per_group:
+            raise OverloadedError(f"group {spec.name!r} already has its {len(group.members)} members here")
+        return group
 
-    def restore_settled(self, parts: Iterable[GroupSettled]) -> None:
-        """Acknowledgements found in a record."""
-        for part in parts:
-            if (group := self._groups.get(part.group)) is not None:
-                group.restore(part.settled)
+    def apply(self, definition: GroupRecord, now_ns: int) -> None:
+        """What the manager says of a group; older news change nothing.
 
-    def restored(self, ledgers: Iterable[str], ends: dict[str, int]) -> None:
-        """Recovery or adoption is complete: scan these ledgers, take acknowledgements up to these ends."""
-        names = list(ledgers)
+        Raises a typed error if the definition cannot be carried out.
+        """
+        spec = definition.spec
+        known = self._groups.get(spec.name)
+        if spec.created_ns <= self.deleted.get(spec.name, NEVER):
+            return
+        if definition.deleted:
+            self._record(definition, now_ns, self._put_back(spec.name))
+            self.bury(spec.name, spec.created_ns)
+        elif known is None or spec.identity > known.spec.identity:
+            self._make(spec, now_ns)
+        elif spec.identity == known.spec.identity and spec.version > known.spec.version:
+            check_same_filters(known.spec, spec.filters)
+            before = known.spec
+            after = replace(before, options=checked_options(spec.options, spec.name), version=spec.version)
+            self._record(GroupRecord(after), now_ns, lambda: known.change(before))
+            known.change(after)
+
+    def _make(self, spec: GroupSpec, now_ns: int) -> Group:
+        if spec.name not in self._groups and len(self._groups) >= self._limits.groups:
+            raise OverloadedError(f"this instance already has its {self._limits.groups} groups")
+        spec = replace(spec, options=checked_options(spec.options, spec.name))
+        cursor = Cursor.of_group(spec, self._ledgers)  # raises on what is no start
+        number = self._record(GroupRecord(spec), now_ns, self._put_back(spec.name))
+        group = self.add(spec, cursor)
+        group.recorded = number
+        return group
+
+    def bury(self, name: str, created_ns: int) -> None:
+        """The deletion of the group made then (and of all before) is recorded already."""
+        known = self._groups.get(name)
+        if known is not None and known.spec.created_ns <= created_ns:
+            del self._groups[name]
+        self.deleted[name] = max(created_ns, self.deleted.pop(name, NEVER))
+        while len(self.deleted) > self._limits.groups:
+            del self.deleted[next(iter(self.deleted))]
+
+    def _put_back(self, name: str) -> Callable[[], None]:
+        """What brings a name back to where it is now."""
+        known, deleted = self._groups.get(name), self.deleted.get(name)
+
+        def undo() -> None:
+            self._groups.pop(name, None)
+            self.deleted.pop(name, None)
+            if known is not None:
+                self._groups[name] = known
+            if deleted is not None:
+                self.deleted[name] = deleted
+
+        return undo
+
+    def _record(self, body: GroupRecord, now_ns: int, undo: Callable[[], None]) -> int:
+        """Raises :class:`StorageError` if it cannot be written."""
+        number = self._ledgers.append(Kind.GROUP, now_ns, payload=encode_body(body)).number
+        self._undo.append((number, undo))
+        return number
+
+    def add(self, spec: GroupSpec, cursor: Cursor) -> Group:
+        """A group that is recorded already; it takes the place of one of that name."""
+        window = self._limits.max_ack_window_events
+        group = self._groups[spec.name] = Group(spec, cursor, window, self._feeds, self._handovers)
+        return group
+
+    @property
+    def recorded(self) -> bool:
+        """Whether every change so far is durable."""
+        return not self._undo
+
+    # -- records and the disk ------------------------------------------------------------------------------------------
+
+    def confirmed(self, now_ns: int) -> None:
+        """Records have become durable: those who wait for an acknowledgement have their turn."""
+        while self._undo and self._ledgers.is_confirmed(self._undo[0][0]):
+            self._undo.popleft()
         for group in self:
-            group.adopt(names, ends)
+            group.dead_letters.confirmed(self._ledgers)
+        self.acks.confirmed(now_ns)
 
-    def states(self) -> list[GroupState]:
-        """Their part of a snapshot."""
-        return [group.state(self._ledgers) for group in self]
+    def void(self) -> list[Send]:
+        """Unconfirmed records were never stored, what they said is taken back: the answers that will not be given."""
+        while self._undo:
+            self._undo.pop()[1]()
+        for group in self:
+            group.dead_letters.void()
+        return self.acks.void()
+
+    def rolled(self) -> None:
+        """Another ledger is being written, everything in the one before is confirmed: scan the new one too."""
+        self.acks.rolled()
+        self._undo.clear()
+        for group in self:
+            group.recorded = NEVER
+            group.dead_letters.rolled()
+            group.adopt([self._ledgers.current] if self._ledgers.current else [], self._ledgers, {})

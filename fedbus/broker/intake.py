@@ -6,10 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from fedbus.batch import Batch, Buffer
 from fedbus.broker import protocol as p
-from fedbus.broker.dedup import DedupWindow
+from fedbus.broker.dedup import DedupWindows, Entry
 from fedbus.broker.effects import Effect, Send
-from fedbus.broker.ledger import Ledgers
-from fedbus.broker.record import EventsMeta, Kind, Record, encode_body
+from fedbus.broker.judge import NO_RECORD, Judge
+from fedbus.broker.ledger import Ledgers, check_accepting
+from fedbus.broker.policies import Policies
+from fedbus.broker.publish_order import ALL_SLOTS, RETRY_MS, PublishOrder, slots_of
+from fedbus.broker.record import WITHHELD, EventsMeta, Kind, Record, encode_body
+from fedbus.broker.seen_ids import SeenIds
+from fedbus.broker.slot_owners import SlotOwners
 from fedbus.errors import (
     DrainingError,
     FedbusError,
@@ -17,125 +22,167 @@ from fedbus.errors import (
     OverloadedError,
     StorageError,
     TooLargeError,
-    WrongOwnerError,
 )
-from fedbus.keys import NO_OWNER, slot_of
 from fedbus.limits import Limits
-from fedbus.routing.table import RoutingTable
 from fedbus.topic import RESERVED_PREFIX
 
-RETRY_MS = 50
-HOLD_NS = 2_000_000_000
+MILLISECOND = 1_000_000
 
 
 class Intake:
     """One instance's publish path. ``region`` and ``instance`` are its own names in the routing table."""
 
-    def __init__(self, region: str, instance: str, ledgers: Ledgers, limits: Limits) -> None:
-        self._region = region
+    def __init__(
+        self, region: str, instance: str, ledgers: Ledgers, limits: Limits, policies: Policies | None = None
+    ) -> None:
         self._instance = instance
         self._ledgers = ledgers
         self._limits = limits
+        self._policies = policies or Policies()
         self._known_topics: set[str] = set()
-        self._table: RoutingTable | None = None
-        self._slot_owners: list[str | None] = []
-        self._held: dict[str, tuple[int, int]] = {}  # producer → (sequence it has to send again first, until when)
-        self.dedup = DedupWindow(limits.dedup_window_batches, limits.dedup_producers)
+        self.slot_owners = SlotOwners(region, instance)
+        self._order = PublishOrder(limits.sessions)
+        writer = instance if "/" in instance else f"{region}/{instance}"
+        self.dedup = DedupWindows(writer, limits.dedup_window_batches, limits.dedup_producers)
+        self.judge = Judge(writer, ledgers, self.dedup)
+        self.seen_ids = SeenIds(self._policies.dedup_window_ms, limits.dedup_events)
         self.draining = False
         self.events_in = 0
         self.bytes_in = 0
         self.batches_in = 0
         self.duplicates = 0
 
-    def adopt_table(self, table: RoutingTable) -> None:
-        """From now on slots belong to whom this table says."""
-        self._table = table
-        route = table.region(self._region)
-        names = [instance.instance for instance in route.instances] if route is not None else []
-        places = route.owner_places() if route is not None else ()
-        self._slot_owners = [names[place] if place != NO_OWNER else None for place in places]
+    def known_topics(self) -> set[str]:
+        """Topics that events came for lately, a bounded number."""
+        return set(self._known_topics)
 
     def publish(self, session: bytes, request: p.Publish, frames: Sequence[Buffer], now_ns: int) -> None:
         """Store a batch; raises a typed error if nothing of it was stored."""
-        if request.producer and self._is_duplicate(session, request):
+        if request.producer and self._is_duplicate(session, request, frames):
             return
-        index, payload = frames[1], frames[2]
-        size_bytes = len(index) + len(payload)
-        batch = self._checked(request, index, payload, now_ns)
-        meta = encode_body(EventsMeta(request.producer, request.sequence))
-        record = self._ledgers.append(Kind.EVENTS, now_ns, count=batch.count, meta=meta, index=index, payload=payload)
-        self._remember(self._ledgers.current, record, request.producer, request.sequence)
-        self.events_in += batch.count
-        self.bytes_in += size_bytes
-        self.batches_in += 1
-        published = p.Published(request.request, self._ledgers.current, record.first_offset, batch.count)
-        self._ledgers.answer_when_confirmed(record.number, Send(session, published))
+        batch = self._checked(request, frames[1], frames[2], now_ns)
+        copies: list[p.FirstCopy] = []
+        twice: list[tuple[int, int]] = []
+        if batch.index.ids:
+            copies, twice = self.seen_ids.first_copies(batch, now_ns // MILLISECOND)
+        if not copies and not twice:
+            record = self._store(request, batch, now_ns)
+            self._answer(session, request, record.number, record.first_offset, batch.count)
+            return
+        self.seen_ids.dropped += len(copies) + len(twice)
+        gone = {copy.place for copy in copies} | {place for place, _ in twice}
+        kept = [place for place in range(batch.count) if place not in gone]
+        number, first_offset = self._ledgers.next_number() - 1, 0
+        if kept:
+            record = self._store(request, batch.select(kept), now_ns)
+            number, first_offset = record.number, record.first_offset
+        ranks = {place: first_offset + rank for rank, place in enumerate(kept)}
+        copies += [p.FirstCopy(place, self._ledgers.current, ranks[first]) for place, first in twice]
+        self._answer(session, request, number, first_offset, len(kept), sorted(copies, key=lambda each: each.place))
 
-    def _is_duplicate(self, session: bytes, request: p.Publish) -> bool:
+    def _store(self, request: p.Publish, batch: Batch, now_ns: int) -> Record:
+        uncertain = not all(self.judge.certain(tried.ledger) for tried in request.tried)
+        flags = (WITHHELD if request.idempotent else p.POSSIBLE_DUPLICATE) if uncertain else 0
+        meta = EventsMeta(request.producer, request.sequence, None, request.attempt, request.tried, flags)
+        record = self._ledgers.append(
+            Kind.EVENTS, now_ns, count=batch.count, meta=encode_body(meta), index=batch.index_bytes,
+            payload=batch.payload,
+        )  # fmt: skip
+        self._remember(self._ledgers.current, record, meta, batch, request.order)
+        self.events_in += batch.count
+        self.bytes_in += len(batch.index_bytes) + len(batch.payload)
+        self.batches_in += 1
+        return record
+
+    def _answer(
+        self, session: bytes, request: p.Publish, number: int, first_offset: int, count: int,
+        first_copies: list[p.FirstCopy] = [],  # noqa: B006 - never changed
+    ) -> None:  # fmt: skip
+        published = p.Published(request.request, self._ledgers.current, first_offset, count, first_copies=first_copies)
+        self._ledgers.answer_when_confirmed(number, Send(session, published))
+
+    def _is_duplicate(self, session: bytes, request: p.Publish, frames: Sequence[Buffer]) -> bool:
         """Whether the batch was stored before; then it is answered (when that is durable)."""
-        entry = self.dedup.seen(request.producer, request.sequence)
+        entry, as_sequence = self.dedup.seen(request.producer, request.sequence), -1
+        if entry is None:
+            self.dedup.own.check_not_rejected(request.producer, request.sequence, request.attempt)
+            for tried in request.tried:
+                if entry is None and self.judge.serves(tried.ledger):
+                    entry = self.dedup.of(tried.ledger).seen(request.producer, tried.sequence)
+                    as_sequence = tried.sequence if tried.sequence != request.sequence else -1
         if entry is None:
             return False
         self.duplicates += 1
         ledger = self.dedup.ledger(entry)
-        answer = p.Published(request.request, ledger, entry.first_offset, entry.count, duplicate=True)
+        copies = self._first_copies(entry, Batch.checked(frames[1], frames[2], self._known_topics))
+        answer = p.Published(
+            request.request, ledger, entry.first_offset, entry.count, duplicate=True,
+            first_copies=copies if as_sequence < 0 else [], as_sequence=as_sequence,
+        )  # fmt: skip
         pending = entry.number if ledger == self._ledgers.current else -1
         self._ledgers.answer_when_confirmed(pending, Send(session, answer))
         return True
 
+    def _first_copies(self, entry: Entry, batch: Batch) -> list[p.FirstCopy]:
+        """Of a batch that was stored in part, because of events seen before it: those, as far as still known."""
+        copies: list[p.FirstCopy] = []
+        if batch.count == entry.count or not batch.index.ids:
+            return copies
+        expected = entry.first_offset
+        for place, (topic, hashed) in enumerate(zip(batch.topic_of, batch.ids, strict=True)):
+            found = self.seen_ids.find(batch.topics[topic], hashed)
+            if found is None or found == (self.dedup.ledger(entry), expected):
+                expected += 1
+            else:
+                copies.append(p.FirstCopy(place, *found))
+        return copies
+
     def _checked(self, request: p.Publish, index: Buffer, payload: Buffer, now_ns: int) -> Batch:
         size_bytes = len(index) + len(payload)
+        if len(request.producer) > self._limits.name_bytes:
+            raise TooLargeError(
+                f"a producer's name of {len(request.producer)} characters, {request.producer[:20]!r}; the limit is "
+                f"{self._limits.name_bytes}"
+            )
         if size_bytes > self._limits.batch_bytes:
             raise TooLargeError(
                 f"a batch of {size_bytes} bytes; the limit is {self._limits.batch_bytes}: send smaller batches"
             )
         batch = Batch.checked(index, payload, self._known_topics)
-        self._check_batch(batch, request)
+        self._check_batch(batch)
+        foreign = self.slot_owners.foreign(batch, request)
         ordered = batch.keyed and bool(request.producer)
+        order = request.order or request.sequence
         try:
+            self.slot_owners.check(batch, request, foreign)
             self._check_state()
             if ordered:
-                self._check_turn(request, now_ns)
+                self._order.check(request.producer, order, batch.keys, now_ns)
         except FedbusError as refusal:
-            if ordered and refusal.retryable:
-                self._hold(request.producer, request.sequence, now_ns)
+            if ordered and refusal.retryable:  # its foreign keys go elsewhere
+                self._order.hold(request.producer, order, slots_of(set(batch.keys) - foreign.keys()), now_ns)
             raise
         return batch
-
-    def _check_turn(self, request: p.Publish, now_ns: int) -> None:
-        sequence, until_ns = self._held.get(request.producer, (request.sequence, 0))
-        if request.sequence > sequence and now_ns < until_ns:
-            raise OverloadedError(
-                f"sequence {sequence} of this producer was refused and comes first", retry_after_ms=RETRY_MS
-            )
-        self._held.pop(request.producer, None)
-
-    def _hold(self, producer: str, sequence: int, now_ns: int) -> None:
-        """Order per key: what this producer sent behind a refused batch is refused too until that has come again."""
-        held, until_ns = self._held.get(producer, (sequence, 0))
-        if until_ns <= now_ns:
-            held, until_ns = sequence, now_ns + HOLD_NS
-        self._held[producer] = (min(held, sequence), until_ns)
-        if len(self._held) > self._limits.sessions:
-            self._held = {name: hold for name, hold in self._held.items() if hold[1] > now_ns}
 
     def _check_state(self) -> None:
         if self._ledgers.failed:
             raise StorageError(f"instance {self._instance} stores nothing any more: {self._ledgers.failed}")
         if self.draining:
             raise DrainingError(f"instance {self._instance} is being scaled in")
+        check_accepting(self._ledgers)
         if self._ledgers.full:
             detail = f"instance {self._instance} holds {self._ledgers.pending_bytes} bytes that are not yet on disk"
             raise OverloadedError(detail, retry_after_ms=RETRY_MS)
 
-    def _check_batch(self, batch: Batch, request: p.Publish) -> None:
-        if batch.count > self._limits.batch_events or len(request.producer) > self._limits.name_bytes:
-            raise TooLargeError(
-                f"a batch of {batch.count} events by {request.producer[:20]!r}; the limits are "
-                f"{self._limits.batch_events} events and {self._limits.name_bytes} bytes for the producer's name"
-            )
+    def _check_batch(self, batch: Batch) -> None:
+        if batch.count > self._limits.batch_events:
+            raise TooLargeError(f"a batch of {batch.count} events; the limit is {self._limits.batch_events}")
         most = self._limits.event_bytes + self._limits.attributes_bytes
-        if len(batch.payload) > most:
+        if batch.index.codec and batch.plain_bytes > self._limits.batch_bytes:
+            raise TooLargeError(
+                f"a batch of {batch.plain_bytes} bytes when decompressed; the limit is {self._limits.batch_bytes}"
+            )
+        if batch.plain_bytes > most:
             ends = batch.ends
             largest = max(end - start for start, end in zip([0, *ends], ends, strict=False))
             if largest > most:
@@ -143,29 +190,38 @@ class Intake:
         for topic in batch.topics:
             if topic.startswith(RESERVED_PREFIX):
                 raise InvalidTopicError(f"{topic!r}: topics under {RESERVED_PREFIX} are reserved for the bus itself")
-        if batch.keyed and self._slot_owners and (self._table is None or request.table_version != self._table.version):
-            owners = {self._slot_owners[slot_of(key)] for key in set(batch.keys) if key}
-            foreign = owners - {self._instance, None} - set(request.unreachable)
-            if foreign:
-                raise WrongOwnerError(
-                    f"keys of this batch belong to {', '.join(sorted(str(owner) for owner in foreign))} "
-                    f"in routing table {self._table.version if self._table else 0}, not to {self._instance}"
-                )
+            if not self._policies.auto_create:
+                self._policies.check_exists(topic)
 
-    def _remember(self, ledger: str, record: Record, producer: str, sequence: int) -> None:
-        if producer:
-            self.dedup.remember(producer, sequence, ledger, record.first_offset, record.count, record.number)
+    def _remember(
+        self, ledger: str, record: Record, meta: EventsMeta, batch: Batch | None = None, order: int = 0
+    ) -> None:
+        if meta.producer:
+            first, count, number = record.first_offset, record.count, record.number
+            window = self.dedup.of(ledger)
+            window.remember(meta.producer, meta.sequence, ledger, first, count, number, meta.attempt, order)
+            if meta.tried:
+                self.judge.implied(meta, record.number if batch is not None else NO_RECORD)
+                self._ledgers.withheld.stored(ledger, record)
+        if batch is None or batch.index.ids:
+            self.seen_ids.stored(ledger, record, batch)
 
     def fold(self, ledger: str, record: Record) -> None:
         """Recovery: a batch found in a ledger."""
-        meta = record.events_meta()
-        self._remember(ledger, record, meta.producer, meta.sequence)
+        self._remember(ledger, record, record.events_meta())
+
+    def rolled(self) -> None:
+        """The open ledger was closed: record numbers begin anew."""
+        self.dedup.own.rolled()
 
     def void(self, lost: Iterable[Effect], detail: str, now_ns: int) -> list[Effect]:
         """What was not stored after all (disk full): the answers to give instead."""
-        forgotten = self.dedup.forget_from(self._ledgers.current, self._ledgers.next_number())
-        for producer, sequence in forgotten.items():
-            self._hold(producer, sequence, now_ns)
+        current, confirmed = self._ledgers.current, self._ledgers.confirmed_offset
+        forgotten = self.dedup.own.forget_from(current, self._ledgers.next_number())
+        self._ledgers.withheld.forget_from(current, confirmed)
+        self.seen_ids.forget_from(current, confirmed)
+        for producer, order in forgotten:
+            self._order.hold(producer, order, ALL_SLOTS, now_ns)
         refusals: list[Effect] = []
         for effect in lost:
             request = getattr(effect.message, "request", 0) if isinstance(effect, Send) else 0

@@ -13,11 +13,13 @@ from collections.abc import Callable, Mapping
 from fedbus.batch import Buffer
 from fedbus.broker.effects import Effect, RollSegment, Write
 from fedbus.broker.record import Kind, Record
+from fedbus.broker.served import ServedLedgers
 from fedbus.broker.stored import Stored
-from fedbus.errors import StorageError
+from fedbus.errors import FedbusError, StorageError, UnavailableError
 from fedbus.limits import Limits
-from fedbus.position import LedgerId
 
+NO_LEDGER_MS = 200  # when to ask again
+REFUSAL_MS = 500
 _COMPACT_FROM = 1024  # dropped batches before the tail's lists are cut
 
 
@@ -56,54 +58,55 @@ class Tail:
         return stored if stored is not None and offset < stored.next_offset else None
 
 
-class Ledgers:
+class Ledgers(ServedLedgers):
     """One instance's ledgers. ``snapshot`` gives the folded state with which every segment begins."""
 
     def __init__(self, current: str, closed: Mapping[str, int], limits: Limits) -> None:
-        self.current = current
+        super().__init__(current, closed)
         self.snapshot: Callable[[], bytes] = bytes
-        self.closed = dict(closed)  # ledger → end offset
-        self.confirmed_offset = 0
         self.generation = 0
         self.failed = ""
+        self.pausing = False  # no new batches: the next ledger is about to begin
+        self.holding = False  # writes are held back: the files are not there yet, or the disk is full
+        self.pending: deque[Record] = deque()  # written and not confirmed
         self.pending_bytes = 0
+        self.size_bytes = 0
+        self.refusal: tuple[type[FedbusError], str] | None = None  # why a batch would not be acknowledged soon
         self._limits = limits
         self._snapshot_due = True
         self._next_number = 0
         self._next_offset = 0
-        self._confirmed_number = -1
+        self.confirmed_number = -1  # the newest confirmed record of the open ledger
         self._segment_bytes = 0
-        self._pending: deque[Record] = deque()
         self._answers: dict[int, list[Effect]] = {}
         self._tail = Tail(limits.tail_cache_bytes)
         self.effects: list[Effect] = []
 
-    def end(self, ledger: str) -> int:
-        """One past the last confirmed offset of a ledger (0 for one that is not here)."""
-        return self.confirmed_offset if ledger == self.current else self.closed.get(ledger, 0)
-
-    def names(self) -> list[str]:
-        """All ledgers, closed ones first, the open one last."""
-        return [*self.closed, self.current]
-
-    def adopt(self, closed: Mapping[str, int]) -> None:
-        """Serve these closed ledgers too."""
-        self.closed.update(closed)
-
-    def tails(self) -> dict[str, int]:
-        """Where ``latest`` is: for each instance's newest ledger here (older ones are finished) its confirmed end."""
-        newest: dict[tuple[str, str], LedgerId] = {}
-        for name in self.names():
-            ledger = LedgerId.parse(name)
-            known = newest.get((ledger.region, ledger.instance))
-            if known is None or known.epoch < ledger.epoch:
-                newest[ledger.region, ledger.instance] = ledger
-        return {str(ledger): self.end(str(ledger)) for ledger in newest.values()}
-
     @property
     def full(self) -> bool:
-        """Whether the bound on unconfirmed bytes is reached."""
-        return self.pending_bytes >= self._limits.uncommitted_bytes
+        """Whether nothing more should come now: the bound on unconfirmed bytes is reached, or a ledger is ending."""
+        return self.pausing or self.pending_bytes >= self._limits.uncommitted_bytes
+
+    @property
+    def writable(self) -> bool:
+        """Whether :meth:`append` takes records at all."""
+        return bool(self.current) and not self.failed
+
+    def begin(self, ledger: str) -> None:
+        """Write this one from now on, from record 0; everything in the one before is confirmed."""
+        assert not self.pending, "a ledger ends when all of it is confirmed"
+        self.end_current()
+        self.current = ledger
+        self._next_number = self._next_offset = self.confirmed_offset = 0
+        self.confirmed_number = -1
+        self._segment_bytes = self.size_bytes = 0
+        self._snapshot_due = True
+        self._tail = Tail(self._limits.tail_cache_bytes)
+
+    def release(self, number: int) -> None:
+        """Write (again) what is pending from record ``number`` on, and hold nothing back any more."""
+        self.holding = False
+        self.effects.extend(Write(record, self.generation) for record in self.pending if record.number >= number)
 
     def append(
         self, kind: Kind, now_ns: int, *, count: int = 0, meta: Buffer = b"", index: Buffer = b"", payload: Buffer = b""
@@ -111,11 +114,13 @@ class Ledgers:
         """Write a record; a due segment roll and snapshot go before it.
 
         The snapshot holds what the core knows at this moment: note what the record says only after this call. Raises
-        :class:`StorageError` once the ledger has failed.
+        :class:`StorageError` once the ledger has failed, :class:`UnavailableError` while none is open.
         """
         if self.failed:
             raise StorageError(f"ledger {self.current} takes no writes any more: {self.failed}")
-        if self._segment_bytes >= self._limits.segment_bytes:
+        if not self.current:
+            raise UnavailableError("this instance has no ledger to write yet", retry_after_ms=NO_LEDGER_MS)
+        if self._segment_bytes >= self._limits.segment_bytes and not self.holding:
             self.effects.append(RollSegment())
             self._segment_bytes = 0
             self._snapshot_due = True
@@ -128,25 +133,28 @@ class Ledgers:
     ) -> Record:
         record = Record(
             kind, self._next_number, self._next_offset, count, now_ns // 1_000_000,
-            confirmed=self._confirmed_number + 1, meta=meta, index=index, payload=payload,
+            confirmed=self.confirmed_number + 1, meta=meta, index=index, payload=payload,
         )  # fmt: skip
         self._next_number += 1
         self._next_offset += count
-        self._segment_bytes += record.size_bytes
-        self.pending_bytes += record.size_bytes
-        self._pending.append(record)
-        self.effects.append(Write(record, self.generation))
+        size_bytes = record.size_bytes
+        self._segment_bytes += size_bytes
+        self.size_bytes += size_bytes
+        self.pending_bytes += size_bytes
+        self.pending.append(record)
+        if not self.holding:
+            self.effects.append(Write(record, self.generation))
         return record
 
     def snapshot_now(self, now_ns: int) -> None:
         """Write the folded state at once (first record of an incarnation, after an adoption)."""
-        if not self.failed:
+        if self.writable:
             self._snapshot_due = False
             self._write(Kind.SNAPSHOT, now_ns, payload=self.snapshot())
 
     def is_confirmed(self, number: int) -> bool:
         """Whether record ``number`` of the open ledger is on disk."""
-        return number <= self._confirmed_number
+        return number <= self.confirmed_number
 
     def answer_when_confirmed(self, number: int, answer: Effect) -> None:
         """Send once record ``number`` is confirmed (at once if it is)."""
@@ -156,10 +164,10 @@ class Ledgers:
             self._answers.setdefault(number, []).append(answer)
 
     def confirmed(self, number: int) -> None:
-        """The disk has everything up to ``number``: answers go out, batches become visible."""
-        while self._pending and self._pending[0].number <= number:
-            record = self._pending.popleft()
-            self._confirmed_number = record.number
+        """Every member has everything up to ``number``: answers go out, batches become visible."""
+        while self.pending and self.pending[0].number <= number:
+            record = self.pending.popleft()
+            self.confirmed_number = record.number
             self.pending_bytes -= record.size_bytes
             self.effects.extend(self._answers.pop(record.number, ()))
             if record.kind is Kind.EVENTS:
@@ -172,9 +180,10 @@ class Ledgers:
         lost = [answer for answers in self._answers.values() for answer in answers]
         self._answers.clear()
         self._segment_bytes = max(0, self._segment_bytes - self.pending_bytes)
-        self._pending.clear()
+        self.size_bytes -= self.pending_bytes
+        self.pending.clear()
         self.pending_bytes = 0
-        self._next_number = self._confirmed_number + 1
+        self._next_number = self.confirmed_number + 1
         self._next_offset = self.confirmed_offset
         self._snapshot_due = True
         return lost
@@ -183,6 +192,19 @@ class Ledgers:
         """The number the next record will get (a snapshot that is due goes before it)."""
         return self._next_number
 
+    def next_offset(self) -> int:
+        """The offset the next event will get."""
+        return self._next_offset
+
     def find(self, ledger: str, offset: int) -> Stored | None:
         """The batch with that offset if it is in memory."""
         return self._tail.find(offset) if ledger == self.current else None
+
+
+def check_accepting(ledgers: Ledgers) -> None:
+    """Raises a retryable error if a batch would not be acknowledged soon."""
+    if not ledgers.current:
+        raise UnavailableError("this instance has no ledger to write yet", retry_after_ms=NO_LEDGER_MS)
+    if ledgers.refusal is not None:
+        kind, detail = ledgers.refusal
+        raise kind(detail, retry_after_ms=REFUSAL_MS)

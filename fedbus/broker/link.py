@@ -17,18 +17,18 @@ from fedbus.broker import protocol as p
 from fedbus.broker.effects import Effect, PeerLink, Send, SendPeer
 from fedbus.broker.feed import Feed
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.link_peers import SILENCE_NS, LinkPeers
 from fedbus.broker.link_progress import LinkProgress
+from fedbus.broker.peers import BEAT_NS, SILENCE_NS, Peers
 from fedbus.broker.record import EventsMeta, Kind, Origin, encode_body
 from fedbus.broker.stored import Stored
-from fedbus.errors import ProtocolError, UnknownSessionError
+from fedbus.errors import ProtocolError
 from fedbus.topic import FilterSet
 
 LINK_CREDIT_EVENTS = 20_000
 EMPTY_STEP_EVENTS = 10_000  # without matches a link reports progress at least this often
 MAX_FILTERS = 4096  # of one pull: each is matched against every topic
 NO_PULL = 0
-BEAT_NS = 500_000_000  # pings, and progress to the ledger that no event carried
+TOPICS_REMEMBERED = 16_384  # of one pull
 
 
 class LinkSource:
@@ -44,9 +44,15 @@ class LinkSource:
         self._window_bytes = window_bytes
         self._under_way: deque[tuple[int, int]] = deque()  # (events, bytes) of what was sent and not credited again
         self._under_way_bytes = 0
-        self._filters = [(FilterSet([f.pattern]), f.scanned_to, f.wanted) for f in pull.filters]
+        self._filters = [(FilterSet([f.pattern], remembered=1), f.scanned_to, f.wanted) for f in pull.filters]
+        self._since_of: dict[str, int] = {}  # by topic, a bounded number
         self._feed = feed
         self._next = self._reported = min((f.scanned_to for f in pull.filters if f.wanted), default=0)
+
+    @property
+    def reached(self) -> int:
+        """Everything before this offset was sent."""
+        return self._next
 
     def grant(self, events: int, most: int) -> None:
         """More credit: the receiver has so many events in its ledger."""
@@ -74,7 +80,7 @@ class LinkSource:
             after = stored.next_offset if whole else stored.first_offset + places[-1] + 1
             if places:
                 sent += len(places)
-                self._send(effects, stored.batch.select(places), stored.ranges(places), after)
+                self._send(effects, stored, places, after)
             self._next = after
             if self._next - self._reported >= EMPTY_STEP_EVENTS:
                 self._report(effects)
@@ -96,14 +102,22 @@ class LinkSource:
 
     def _since(self, topic: str) -> int:
         """From which offset on events of this topic are to be forwarded; -1: they are not wanted."""
+        known = self._since_of.get(topic)
+        if known is not None:
+            return known
         matching = [(scanned, wanted) for filters, scanned, wanted in self._filters if filters.matches(topic)]
-        return max(scanned for scanned, _ in matching) if any(wanted for _, wanted in matching) else -1
+        since = max(scanned for scanned, _ in matching) if any(wanted for _, wanted in matching) else -1
+        if len(self._since_of) >= TOPICS_REMEMBERED:
+            self._since_of.clear()
+        self._since_of[topic] = since
+        return since
 
-    def _send(self, effects: list[Effect], batch: Batch, ranges: list[tuple[int, int]], after: int) -> None:
+    def _send(self, effects: list[Effect], stored: Stored, places: list[int], after: int) -> None:
+        batch, ranges = stored.batch.select(places), stored.ranges(places)
         self.credit -= batch.count
         self._under_way.append((batch.count, len(batch.payload)))
         self._under_way_bytes += len(batch.payload)
-        deliver = p.Deliver(self.number, self.ledger, ranges, after, scanned_from=self._reported)
+        deliver = p.Deliver(self.number, self.ledger, ranges, after, scanned_from=self._reported, flags=stored.flags)
         effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))
         self._reported = after
 
@@ -132,11 +146,11 @@ class LinkTarget:
 class LinkTargets:
     """All links this instance holds."""
 
-    def __init__(self, name: str, region: str, ledgers: Ledgers) -> None:
+    def __init__(self, ledgers: Ledgers, peers: Peers) -> None:
         self.linked_events = 0
         self.progress = LinkProgress()
         self._ledgers = ledgers
-        self._peers = LinkPeers(name, region, ledgers)
+        self._peers = peers
         self._targets: dict[str, LinkTarget] = {}
         self._numbers = 0
         self._stalled: set[str] = set()  # to be pulled again when there is room
@@ -156,23 +170,17 @@ class LinkTargets:
                 self._targets[ledger] = target = LinkTarget(link, self._numbers)
                 self._peers.dial(link.endpoint, now_ns)
                 self._pull(target, now_ns)
-        self._peers.keep({target.link.endpoint for target in self._targets.values()})
+        self._peers.keep("links", {target.link.endpoint for target in self._targets.values()}, now_ns)
 
-    def received(self, endpoint: str, frames: Sequence[Buffer], now_ns: int) -> None:
+    def received(self, endpoint: str, message: p.FromInstance, frames: Sequence[Buffer], now_ns: int) -> None:
         """A message from an origin instance; raises :class:`ProtocolError` on what it may not say."""
-        if not self._peers.heard(endpoint, now_ns):
-            return
-        message = p.decode_from_instance(frames)
         if isinstance(message, p.Welcome):
-            self._peers.welcomed(endpoint)
             for target in self._at(endpoint):
                 self._pull(target, now_ns)
         elif isinstance(message, p.Deliver):
             for target in self._at(endpoint):
                 if target.number == message.subscription:
                     self._take(target, message, frames, now_ns)
-        elif isinstance(message, p.Refused) and message.code == UnknownSessionError.code:
-            self._peers.hello(endpoint)
 
     def _take(self, target: LinkTarget, deliver: p.Deliver, frames: Sequence[Buffer], now_ns: int) -> None:
         ledger = target.link.ledger
@@ -182,7 +190,9 @@ class LinkTargets:
         if deliver.ledger != ledger or deliver.scanned_from != target.expected:
             self._pull(target, now_ns)  # something was lost on the way: say again from where to go on
             return
-        if self._ledgers.full or self._ledgers.failed:  # bounded memory: leave it at the origin and pull again later
+        if (
+            self._ledgers.full or not self._ledgers.writable
+        ):  # bounded memory: leave it at the origin and pull again later
             self._stalled.add(ledger)
             return
         try:
@@ -210,7 +220,8 @@ class LinkTargets:
     ) -> None:
         since, scanned_to = target.since, deliver.next_offset
         scanned_from = min(deliver.scanned_from, *since.values())
-        meta = EventsMeta(origin=Origin(deliver.ledger, deliver.ranges, scanned_from, scanned_to, since))
+        origin = Origin(deliver.ledger, deliver.ranges, scanned_from, scanned_to, since)
+        meta = EventsMeta(origin=origin, flags=deliver.flags & p.POSSIBLE_DUPLICATE)
         record = self._ledgers.append(
             Kind.EVENTS, now_ns, count=count, meta=encode_body(meta), index=frames[1], payload=frames[2]
         )
@@ -230,7 +241,7 @@ class LinkTargets:
         self._repull(now_ns)
 
     def _repull(self, now_ns: int) -> None:
-        if self._stalled and not self._ledgers.failed and not self._ledgers.full:
+        if self._stalled and self._ledgers.writable and not self._ledgers.full:
             stalled, self._stalled = self._stalled, set()
             for target in self._targets.values():
                 if target.link.ledger in stalled:
@@ -242,11 +253,10 @@ class LinkTargets:
         if now_ns < self._next_beat_ns:
             return
         self._next_beat_ns = now_ns + BEAT_NS
-        self._peers.beat(now_ns)
         for target in self._targets.values():
             if now_ns - target.heard_ns > SILENCE_NS:  # nothing is new, or something got lost
                 self._pull(target, now_ns)
-        if not self._ledgers.failed and (scanned := self.progress.take_dirty()):
+        if self._ledgers.writable and (scanned := self.progress.take_dirty()):
             self._ledgers.append(Kind.SCANNED, now_ns, payload=encode_body(scanned))
 
     def _pull(self, target: LinkTarget, now_ns: int) -> None:

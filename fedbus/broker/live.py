@@ -53,5 +53,5 @@ class Live:
                 self.credit -= len(taken)
                 batch = stored.batch.select(taken)
                 after = stored.scanned_to if whole else stored.offsets[taken[-1]] + 1
-                deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after)
+                deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after, flags=stored.flags)
                 effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))

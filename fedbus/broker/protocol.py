@@ -14,6 +14,16 @@ from typing import Any
 import msgspec
 
 from fedbus.batch import Buffer
+from fedbus.broker.group_options import GroupOptions as GroupOptions
+from fedbus.broker.message import Message as Message
+from fedbus.broker.replica_messages import RECORD_FRAMES
+from fedbus.broker.replica_messages import Append as Append
+from fedbus.broker.replica_messages import Appended as Appended
+from fedbus.broker.replica_messages import AppendRefused as AppendRefused
+from fedbus.broker.replica_messages import Fetch as Fetch
+from fedbus.broker.replica_messages import Fetched as Fetched
+from fedbus.broker.slot_messages import AskSlots as AskSlots
+from fedbus.broker.slot_messages import SlotsOpen as SlotsOpen
 from fedbus.errors import ProtocolError
 from fedbus.limits import Limits
 from fedbus.ranges import Range
@@ -38,10 +48,6 @@ EARLIEST = Start("earliest")
 LATEST = Start("latest")
 
 
-class Message(msgspec.Struct, frozen=True, array_like=True, tag=lambda name: name.lower()):
-    """Base of all headers."""
-
-
 # -- from clients, links and probes to an instance ---------------------------------------------------------------------
 
 
@@ -62,14 +68,24 @@ class Ping(Message, frozen=True):
     nonce: int = 0
 
 
+class Tried(msgspec.Struct, frozen=True, array_like=True):
+    """Where an earlier try of a batch may survive: in this ledger (or its writer's next), under this sequence."""
+
+    ledger: str
+    sequence: int
+
+
 class Publish(Message, frozen=True):
     """A batch to store (frames: index, payload).
 
     ``producer`` and ``sequence`` (one per batch, ascending) make it idempotent within an owner. ``table_version``: the
     routing table the keys were placed by (0 = none). ``unreachable``: owners that did not answer, because of which keys
-    come here. ``ledgers``: where a first try of this batch may survive. After a refusal that may be retried
-    (``overloaded``, ``storage``) later keyed batches of the producer are refused too until the refused one has come
-    again (or a moment has passed), so that order per key holds within a ledger.
+    come here. ``tried``: where earlier tries of its events may survive; ``attempt`` grows whenever it goes to another
+    owner, so that of all its copies the lowest counts. With ``idempotent`` this copy is withheld until it is certain
+    that no other counts (``broker/withheld.py``); without it is dispatched as a possible duplicate. ``order``: its
+    place among the producer's batches (0: as ``sequence``; a part of a batch has that of the whole). After a refusal
+    that may be retried (``overloaded``, ``storage``) later keyed batches of the producer are refused too until the
+    refused one has come again (or a moment has passed), so that order per key holds within a ledger.
     """
 
     request: int
@@ -77,14 +93,18 @@ class Publish(Message, frozen=True):
     sequence: int
     table_version: int = 0
     unreachable: list[str] = []
-    ledgers: list[str] = []
+    tried: list[Tried] = []
+    attempt: int = 0
+    idempotent: bool = False
+    order: int = 0
 
 
 class Subscribe(Message, frozen=True):
     """Begin to receive. ``subscription`` is the session's own number for it. With ``group`` durable, else live.
 
-    ``credit`` is how many events may be on their way. A group's filter and start are recorded when first seen; the same
-    group with other filters is refused (conflict). ``member`` names this consumer for per-key affinity.
+    ``credit`` is how many events may be on their way. A group's filter, start and options are recorded when first seen;
+    the same group with other filters is refused (conflict). ``member`` names this consumer for per-key affinity; of one
+    name only the newest session is a member.
     """
 
     request: int
@@ -94,7 +114,7 @@ class Subscribe(Message, frozen=True):
     credit: int
     group: str = ""
     member: str = ""
-    ack_deadline_ms: int = 30_000
+    options: GroupOptions = GroupOptions()
 
 
 class LinkFilter(msgspec.Struct, frozen=True, array_like=True):
@@ -126,7 +146,7 @@ class Unsubscribe(Message, frozen=True):
 
 
 class Credit(Message, frozen=True):
-    """Allow that many events more."""
+    """Allow that many events more; of a member of a group a negative number takes back what it has not used."""
 
     subscription: int
     events: int
@@ -148,11 +168,15 @@ class Ack(Message, frozen=True):
 
 
 class Nack(Message, frozen=True):
-    """Give deliveries back, to be delivered again after ``delay_ms``."""
+    """Give deliveries back, to be delivered again after ``delay_ms`` (-1: as the group's back-off says).
+
+    ``dead_letter``: a reason for which they are not delivered again, but go to the dead-letter topic at once.
+    """
 
     subscription: int
     settled: list[Settled]
-    delay_ms: int = 0
+    delay_ms: int = -1
+    dead_letter: str = ""
 
 
 class Extend(Message, frozen=True):
@@ -160,6 +184,25 @@ class Extend(Message, frozen=True):
 
     subscription: int
     settled: list[Settled]
+
+
+class Try(msgspec.Struct, frozen=True, array_like=True):
+    """A batch as whoever withholds a later copy asks about it: was a try with an attempt below ``below`` stored."""
+
+    producer: str
+    sequence: int
+    below: int
+
+
+class Reject(Message, frozen=True):
+    """From an instance that withholds batches: store none of these tries from now on, and say which were stored.
+
+    ``ledger``: where they may be; only who serves it answers (``Judged``), when that is durable.
+    """
+
+    request: int
+    ledger: str
+    tries: list[Try]
 
 
 class Goodbye(Message, frozen=True):
@@ -192,14 +235,39 @@ class Pong(Message, frozen=True):
     counters: dict[str, int]
 
 
+class FirstCopy(msgspec.Struct, frozen=True, array_like=True):
+    """The event at this place of the batch had been stored before, there (topics with a dedup window)."""
+
+    place: int
+    ledger: str
+    offset: int
+
+
 class Published(Message, frozen=True):
-    """The batch is durable at ``[first_offset, first_offset + count)`` of ``ledger``; ``duplicate``: it already was."""
+    """The batch is durable at ``[first_offset, first_offset + count)`` of ``ledger``; ``duplicate``: it already was.
+
+    ``first_copies``: its events that are not among these, because their source and id had been seen, ascending by
+    place. ``as_sequence``: what is durable is the earlier try of that sequence, which holds these events among its
+    ``count`` (-1: the batch itself).
+    """
 
     request: int
     ledger: str
     first_offset: int
     count: int
     duplicate: bool = False
+    first_copies: list[FirstCopy] = []
+    as_sequence: int = -1
+
+
+class Judged(Message, frozen=True):
+    """What became of the tries of a ``Reject``, in order: one of the constants below each."""
+
+    request: int
+    fates: list[int]
+
+
+NOT_STORED, STORED, FORGOTTEN = 0, 1, 2  # forgotten: below the dedup window, nobody knows any more
 
 
 class Ok(Message, frozen=True):
@@ -209,11 +277,16 @@ class Ok(Message, frozen=True):
 
 
 class Subscribed(Message, frozen=True):
-    """The subscription stands at this instance; ``tails``: next offset per origin ledger at that moment."""
+    """The subscription stands at this instance; ``tails``: next offset per origin ledger at that moment.
+
+    ``identity`` of a group: (created, generation). If it is another than before (deleted, moved), deliveries from
+    before are void and must not be settled any more.
+    """
 
     request: int
     subscription: int
     tails: dict[str, int]
+    identity: tuple[int, int] = (0, 0)
 
 
 class Deliver(Message, frozen=True):
@@ -221,7 +294,7 @@ class Deliver(Message, frozen=True):
 
     ``delivery`` counts from 1. ``next_offset``: where a cursor over this ledger stands after these events.
     ``scanned_from`` is used by links only: the batch answers for all offsets ``[scanned_from, next_offset)``. A deliver
-    without events (empty frames) only moves the cursor.
+    without events (empty frames) only moves the cursor. ``flags``: see :data:`POSSIBLE_DUPLICATE`.
     """
 
     subscription: int
@@ -230,10 +303,14 @@ class Deliver(Message, frozen=True):
     next_offset: int
     delivery: int = 1
     scanned_from: int = 0
+    flags: int = 0
+
+
+POSSIBLE_DUPLICATE = 1  # a flag of Deliver: an earlier try of these events may have been delivered too
 
 
 class Ended(Message, frozen=True):
-    """The instance ended a subscription (drain, expiry, changed filter): subscribe again, maybe elsewhere."""
+    """The instance ended a subscription; subscribe again (a group was moved), or not (``not_found``: deleted)."""
 
     subscription: int
     code: str
@@ -256,14 +333,21 @@ class Table(Message, frozen=True):
     version: int
 
 
-FromPeer = Hello | Ping | Publish | Subscribe | Pull | Unsubscribe | Credit | Ack | Nack | Extend | Goodbye
-FromInstance = Welcome | Pong | Published | Ok | Subscribed | Deliver | Ended | Refused | Table
+FromPeer = (
+    Hello | Ping | Publish | Subscribe | Pull | Unsubscribe | Credit | Ack | Nack | Extend | Reject | AskSlots | Goodbye
+    | Append | Fetch
+)  # fmt: skip
+FromInstance = (
+    Welcome | Pong | Published | Ok | Subscribed | Deliver | Ended | Refused | Judged | SlotsOpen | Table
+    | Appended | AppendRefused | Fetched
+)  # fmt: skip
 
 _encode = msgspec.msgpack.Encoder().encode
 _from_peer = msgspec.msgpack.Decoder(FromPeer)
 _from_instance = msgspec.msgpack.Decoder(FromInstance)
 
 _FRAMES: dict[type[Message], int] = {Publish: 2, Deliver: 2, Table: 1}
+_OF_RECORDS = frozenset({Append, Fetched})
 
 
 def encode(message: Message) -> bytes:
@@ -292,6 +376,6 @@ def _checked(decoder: msgspec.msgpack.Decoder[Any], frames: Sequence[Buffer]) ->
         size = len(frames[0])
         raise ProtocolError(f"{size} bytes that are no header of protocol {PROTOCOL_VERSION}: {error}") from None
     expected = 1 + _FRAMES.get(type(message), 0)
-    if len(frames) != expected:
+    if len(frames) != expected and (type(message) not in _OF_RECORDS or len(frames) % RECORD_FRAMES != 1):
         raise ProtocolError(f"{type(message).__name__.lower()} has {expected} frames, got {len(frames)}")
     return message

@@ -10,6 +10,7 @@ whose body is a ledger file) then never pass for this one's.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -17,6 +18,7 @@ import google_crc32c
 import msgspec
 
 from fedbus.batch import Buffer
+from fedbus.broker.protocol import Tried
 from fedbus.ranges import Range
 
 MAGIC = 0x5CB5FED1
@@ -36,6 +38,12 @@ class Kind(IntEnum):
     SNAPSHOT = 3  # the folded state at the start of a segment; payload = msgpack Snapshot
     GROUP = 4  # a group was created, changed or deleted; payload = msgpack GroupRecord
     SCANNED = 5  # how far links have scanned without matching events; payload = msgpack list[LinkScanned]
+    EXPIRED = 6  # events that groups lost to retention; payload = msgpack list[GroupExpired]
+    REJECTED = 7  # tries of batches that must not be stored here any more; payload = msgpack list[Try]
+    RESOLVED = 8  # what became of withheld batches; payload = msgpack list[Resolved]
+
+
+_LAST_KIND = max(Kind)
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
@@ -53,11 +61,20 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EventsMeta(msgspec.Struct, frozen=True, array_like=True):
-    """Meta of an EVENTS record: who produced the batch (empty for links) and, for linked events, the origin."""
+    """Meta of an EVENTS record: who produced the batch (empty for links) and, for linked events, the origin.
+
+    ``tried``, ``attempt``: as in ``Publish``. ``flags``: :data:`POSSIBLE_DUPLICATE` and :data:`WITHHELD`.
+    """
 
     producer: str = ""
     sequence: int = 0
     origin: Origin | None = None
+    attempt: int = 0
+    tried: list[Tried] = []
+    flags: int = 0
+
+
+WITHHELD = 2  # a flag: hidden from the time it is stored until a RESOLVED record
 
 
 class Record:
@@ -66,7 +83,7 @@ class Record:
     ``confirmed``: how many records (numbers below it) were known to be confirmed when this one was written.
     """
 
-    __slots__ = ("confirmed", "count", "first_offset", "index", "kind", "meta", "number", "payload", "time_ms")
+    __slots__ = ("_head", "confirmed", "count", "first_offset", "index", "kind", "meta", "number", "payload", "time_ms")
 
     def __init__(  # noqa: PLR0913 - the fields of the format
         self,
@@ -90,6 +107,7 @@ class Record:
         self.meta = meta
         self.index = index
         self.payload = payload
+        self._head = b""
 
     @property
     def next_offset(self) -> int:
@@ -106,12 +124,41 @@ class Record:
         return _decode_meta(self.meta)
 
     def buffers(self, seed: int = 0) -> list[Buffer]:
-        """What goes to disk, in order, for one vectored write; ``seed`` is that of the ledger (:func:`ledger_seed`)."""
-        body = len(self.meta) + len(self.index) + len(self.payload)
-        sizes = (len(self.meta), len(self.index))
-        rest = _REST.pack(body, self.number, self.first_offset, self.count, *sizes, self.time_ms, self.confirmed)
-        head = _PREFIX.pack(MAGIC, FORMAT_VERSION, self.kind, 0, self._checksum(rest, seed))
-        return [head + rest, self.meta, self.index, self.payload]
+        """What goes to disk (or to another holder), in order; ``seed`` is that of the ledger (:func:`ledger_seed`).
+
+        The checksum is computed once: a record that came from another holder goes to disk under its writer's.
+        """
+        head = self._head
+        if not head:
+            body = len(self.meta) + len(self.index) + len(self.payload)
+            sizes = (len(self.meta), len(self.index))
+            rest = _REST.pack(body, self.number, self.first_offset, self.count, *sizes, self.time_ms, self.confirmed)
+            head = self._head = _PREFIX.pack(MAGIC, FORMAT_VERSION, self.kind, 0, self._checksum(rest, seed)) + rest
+        return [head, self.meta, self.index, self.payload]
+
+    @classmethod
+    def proven(cls, frames: Sequence[Buffer], seed: int) -> Record | None:
+        """The record that came as :meth:`buffers`, or ``None`` if it is not what its writer made."""
+        head_bytes, meta, index, payload = frames
+        head = read_head(head_bytes)
+        if head is None or len(head_bytes) != HEADER_BYTES:
+            return None
+        if (head.meta_bytes, head.index_bytes, head.body_bytes) != (
+            len(meta), len(index), len(meta) + len(index) + len(payload),
+        ):  # fmt: skip
+            return None
+        record = cls(
+            Kind(head.kind), head.number, head.first_offset, head.count, head.time_ms,
+            confirmed=head.confirmed, meta=meta, index=index, payload=payload,
+        )  # fmt: skip
+        if record._checksum(bytes(head_bytes[_PREFIX.size :]), seed) != head.crc:
+            return None
+        record.keep_head(head_bytes)
+        return record
+
+    def keep_head(self, head: Buffer) -> None:
+        """Go to disk, or elsewhere, under this header, with which the record was proven."""
+        self._head = bytes(head)
 
     def _checksum(self, rest: bytes, seed: int) -> int:
         crc = google_crc32c.extend(seed, bytes((FORMAT_VERSION, self.kind, 0, 0)) + rest)
@@ -155,7 +202,7 @@ def read_head(data: Buffer, at: int = 0) -> RecordHead | None:
     if len(data) - at < HEADER_BYTES:
         return None
     magic, version, kind, _reserved, crc = _PREFIX.unpack_from(data, at)
-    if magic != MAGIC or version != FORMAT_VERSION or not Kind.EVENTS <= kind <= Kind.SCANNED:
+    if magic != MAGIC or version != FORMAT_VERSION or not Kind.EVENTS <= kind <= _LAST_KIND:
         return None
     body, number, first, count, meta, index, time_ms, confirmed = _REST.unpack_from(data, at + _PREFIX.size)
     if meta + index > body:
@@ -186,11 +233,14 @@ def read_record(
     meta_end = _REST.size + head.meta_bytes
     index_end = meta_end + head.index_bytes
     keep = payload or head.kind != Kind.EVENTS
-    return Record(
+    record = Record(
         Kind(head.kind), head.number, head.first_offset, head.count, head.time_ms,
         confirmed=head.confirmed, meta=checked[_REST.size : meta_end],
         index=checked[meta_end:index_end], payload=checked[index_end:] if keep else b"",
     )  # fmt: skip
+    if keep:
+        record.keep_head(data[at : at + HEADER_BYTES])
+    return record
 
 
 _meta_decoder = msgspec.msgpack.Decoder(EventsMeta)

@@ -33,23 +33,26 @@ class Settlement:
     def ack(self, settled: Iterable[p.Settled]) -> None:
         """Note acknowledgements; offsets that were never dispatched are ignored (nobody can settle the future)."""
         for part in settled:
-            for start, end in part.ranges:
-                taken = self._close(part.ledger, start, end)
-                before = min(end, self._dispatched_before.get(part.ledger, 0))
-                if before > start >= 0:
-                    taken += _in(self._done, part.ledger).gaps(start, before)
-                for low, high in taken:
-                    _in(self._done, part.ledger).add(low, high)
-                    _in(self._dirty, part.ledger).add(low, high)
+            ranges = _in_order(part.ranges)
+            taken = self._close(part.ledger, ranges)
+            done = _in(self._done, part.ledger)
+            if before := self._dispatched_before.get(part.ledger, 0):
+                earlier = [gap for start, end in ranges if start >= 0 for gap in done.gaps(start, min(end, before))]
+                taken = list(RangeSet([*taken, *earlier]))
+            if taken:
+                done.add_all(taken)
+                _in(self._dirty, part.ledger).add_all(taken)
 
-    def _close(self, ledger: str, start: int, end: int) -> list[Range]:
-        """What was open of this range, no longer open."""
+    def _close(self, ledger: str, ranges: Sequence[Range]) -> list[Range]:
+        """What was open of these ranges (sorted and disjoint), no longer open."""
         dispatched = self._open.get(ledger)
-        found = dispatched.overlap(start, end) if dispatched is not None else []
-        if found and dispatched is not None:
-            self.outstanding -= sum(high - low for low, high in found)
-            dispatched.remove(start, end)
+        found = dispatched.take(ranges) if dispatched is not None else []
+        self.outstanding -= sum(high - low for low, high in found)
         return found
+
+    def withdraw(self, ledger: str, ranges: Sequence[Range]) -> None:
+        """These are not dispatched after all."""
+        self._close(ledger, ranges)
 
     def dispatching(self, stored: Stored, places: Sequence[int]) -> Sequence[int]:
         """Of the wanted places those to dispatch; whatever else the batch answers for is settled here and now."""
@@ -91,6 +94,11 @@ class Settlement:
         done = _in(self._done, ledger)
         return [gap for start, end in ranges for gap in done.gaps(start, end)]
 
+    def is_settled(self, ledger: str, ranges: Iterable[Range]) -> bool:
+        """Whether nothing of these ranges is unsettled."""
+        done = _in(self._done, ledger)
+        return all(done.covers(start, end) for start, end in ranges)
+
     def take_dirty(self) -> list[p.Settled]:
         """Acknowledgements not yet handed to the ledger, once."""
         dirty, self._dirty = self._dirty, {}
@@ -99,18 +107,32 @@ class Settlement:
     def restore(self, settled: Iterable[p.Settled]) -> None:
         """Fold acknowledgements of an earlier incarnation (or of an adopted instance) in."""
         for part in settled:
-            for start, end in part.ranges:
-                self._close(part.ledger, start, end)
-                _in(self._done, part.ledger).add(start, end)
+            ranges = _in_order(part.ranges)
+            self._close(part.ledger, ranges)
+            _in(self._done, part.ledger).add_all(ranges)
 
     def dispatched_before(self, ends: dict[str, int]) -> None:
         """Acknowledgements of what an earlier incarnation may have dispatched (up to these ends) are still taken."""
         for ledger, end in ends.items():
             self._dispatched_before[ledger] = max(end, self._dispatched_before.get(ledger, 0))
 
+    def forget(self, ledger: str) -> None:
+        """No event of this origin ledger will come again."""
+        dispatched = self._open.pop(ledger, None)
+        self.outstanding -= dispatched.total() if dispatched is not None else 0
+        for known in (self._done, self._dirty):
+            known.pop(ledger, None)
+        self._dispatched_before.pop(ledger, None)
+
     def state(self) -> list[p.Settled]:
         """Everything settled."""
         return _parts(self._done)
+
+
+def _in_order(ranges: list[Range]) -> list[Range]:
+    """The same values as sorted, disjoint ranges; what a well-behaved consumer sends is so already."""
+    edges = [edge for each in ranges for edge in each]
+    return ranges if edges == sorted(edges) and all(start < end for start, end in ranges) else list(RangeSet(ranges))
 
 
 def _in(sets: dict[str, RangeSet], ledger: str) -> RangeSet:

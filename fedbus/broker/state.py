@@ -8,32 +8,19 @@ from __future__ import annotations
 import msgspec
 
 from fedbus.broker.dedup import DedupState
-from fedbus.broker.protocol import Settled, Start
-
-
-class GroupSpec(msgspec.Struct, frozen=True, array_like=True):
-    """A subscription's definition, recorded when first seen. ``tails``: per origin ledger, where ``latest`` began."""
-
-    name: str
-    filters: list[str]
-    start: Start
-    ack_deadline_ms: int = 30_000
-    max_deliveries: int = 0
-    tails: dict[str, int] = {}
-
-
-class GroupRecord(msgspec.Struct, frozen=True, array_like=True):
-    """Body of a GROUP record."""
-
-    spec: GroupSpec
-    deleted: bool = False
+from fedbus.broker.group_spec import GroupRecord, GroupSpec
+from fedbus.broker.protocol import Settled, Try
+from fedbus.broker.seen_ids import SeenState
+from fedbus.broker.withheld import Resolved, WithheldState
 
 
 class GroupSettled(msgspec.Struct, frozen=True, array_like=True):
-    """Acknowledgements of one group (body of a SETTLED record: a list of these)."""
+    """Acknowledgements of one group under one identity (body of a SETTLED record: a list of these)."""
 
     group: str
     settled: list[Settled]
+    created_ns: int = 0
+    generation: int = 1
 
 
 class GroupState(msgspec.Struct, frozen=True, array_like=True):
@@ -51,15 +38,44 @@ class LinkScanned(msgspec.Struct, frozen=True, array_like=True):
     scanned_to: dict[str, int]
 
 
+class GroupExpired(msgspec.Struct, frozen=True, array_like=True):
+    """Events a group had not settled when their ledger was dropped (body of an EXPIRED record: a list of these).
+
+    ``ranges``: offsets per origin ledger, in which there were at most ``events`` for this group; ``time_ms``: when.
+    """
+
+    group: str
+    ledger: str
+    events: int
+    ranges: list[Settled]
+    time_ms: int
+
+
+class GroupLoss(msgspec.Struct, frozen=True, array_like=True):
+    """All that one group has lost to retention; ``recent``: the newest of its expiries."""
+
+    group: str
+    events: int
+    recent: list[GroupExpired]
+
+
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """Body of a SNAPSHOT record: everything that later records do not repeat."""
 
     producers: DedupState = DedupState()
     groups: list[GroupState] = []
     links: list[LinkScanned] = []
+    expired: list[GroupLoss] = []
+    deleted: dict[str, int] = {}  # groups, with the newest created_ns of that name that was deleted
+    withheld: WithheldState = WithheldState()
+    seen: SeenState = SeenState()
+    without: list[str] = []  # ledgers of this dispatcher that could not be had yet: what they say is not in here
 
 
 snapshot_decoder = msgspec.msgpack.Decoder(Snapshot)
 settled_decoder = msgspec.msgpack.Decoder(list[GroupSettled])
 group_decoder = msgspec.msgpack.Decoder(GroupRecord)
 scanned_decoder = msgspec.msgpack.Decoder(list[LinkScanned])
+rejected_decoder = msgspec.msgpack.Decoder(list[Try])
+resolved_decoder = msgspec.msgpack.Decoder(list[Resolved])
+expired_decoder = msgspec.msgpack.Decoder(list[GroupExpired])

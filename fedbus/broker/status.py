@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
+from fedbus.broker.copy_effects import Request
+from fedbus.broker.effects import Surveyed
 from fedbus.broker.group import Group
 from fedbus.broker.ledger import Ledgers
+from fedbus.broker.state import GroupLoss
+from fedbus.ledger_record import Held
 
 
 class GroupStatus(msgspec.Struct, frozen=True):
     """One group at one instance.
 
     ``backlog``: confirmed events not yet settled, at most. ``start``: the kind of its start, earliest, latest, ….
+    ``dead_letters``: events given up since the start; ``order_breaks``: key slots whose former owner was not waited
+    for any longer (rule 11).
     """
 
     name: str
@@ -21,6 +27,29 @@ class GroupStatus(msgspec.Struct, frozen=True):
     outstanding: int
     redelivered: int
     start: str = "earliest"
+    dead_letters: int = 0
+    order_breaks: int = 0
+
+
+class LedgerBacklog(msgspec.Struct, frozen=True):
+    """How far a group is in one ledger served here: scanned to ``position`` of ``end``; ``in_flight`` events of it."""
+
+    ledger: str
+    position: int
+    end: int
+    in_flight: int
+
+
+def ledger_backlogs(group: Group, ledgers: Ledgers) -> list[LedgerBacklog]:
+    """Where a group stands, ledger by ledger."""
+    in_flight: dict[str, int] = {}
+    for portion in group.deliveries:
+        events = sum(end - start for start, end in group.deliveries.unsettled(portion))
+        in_flight[portion.ledger] = in_flight.get(portion.ledger, 0) + events
+    return [
+        LedgerBacklog(name, group.cursor.position(name, ledgers), ledgers.end(name), in_flight.get(name, 0))
+        for name in ledgers.names()
+    ]
 
 
 def group_status(group: Group, ledgers: Ledgers) -> GroupStatus:
@@ -28,15 +57,20 @@ def group_status(group: Group, ledgers: Ledgers) -> GroupStatus:
     spec, outstanding = group.spec, group.settlement.outstanding
     backlog, redelivered = group.backlog(ledgers), group.deliveries.redelivered
     return GroupStatus(
-        spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered, spec.start.kind
-    )
+        spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered, spec.start.kind,
+        group.dead_letters.written, group.order_breaks,
+    )  # fmt: skip
 
 
 class BrokerStatus(msgspec.Struct, frozen=True):
     """One instance.
 
     ``ledgers``: its ledgers with their confirmed ends; ``live``: filters of live subscriptions; ``links``: per origin
-    ledger and filter how far it was scanned; ``failed``: why it stores nothing any more.
+    ledger and filter how far it was scanned; ``failed``: why it stores nothing any more; ``topics_version``: of the
+    policies in force; ``expired``: what groups lost to retention; ``expired_ledgers`` it serves no more, their copies
+    may go; ``retained``: its closed ledgers, where a policy bounds sizes.
+    ``held``: its copies, the open ledger among them; ``requests``: what it waits for from its manager; ``silent``:
+    members of the open ledger that do not answer.
     """
 
     instance: str
@@ -49,3 +83,11 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     table_version: int
     counters: dict[str, int]
     failed: str = ""
+    topics_version: int = 0
+    expired: list[GroupLoss] = []
+    expired_ledgers: list[str] = []
+    retained: list[Surveyed] = []
+    managed: bool = False
+    held: list[Held] = []
+    requests: list[Request] = []
+    silent: list[str] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 
 from fedbus.batch import Batch
+from fedbus.broker.protocol import POSSIBLE_DUPLICATE
 from fedbus.broker.record import Origin, Record
 from fedbus.ranges import Range
 
@@ -26,18 +28,34 @@ def as_ranges(offsets: Iterable[int]) -> list[Range]:
 
 
 class Stored:
-    """A batch in one of this instance's ledgers. A *place* is an event's index in the batch."""
+    """A batch in one of this instance's ledgers. A *place* is an event's index in the batch.
 
-    __slots__ = ("_offsets", "batch", "first_offset", "ledger", "next_offset", "origin", "size_bytes", "time_ms")
+    ``size_bytes``: what it takes in memory at most (a compressed one that is sliced is kept decompressed too).
+    ``flags``: those of its deliveries.
+    """
+
+    __slots__ = (
+        "_offsets",
+        "batch",
+        "first_offset",
+        "flags",
+        "ledger",
+        "next_offset",
+        "origin",
+        "size_bytes",
+        "time_ms",
+    )
 
     def __init__(self, ledger: str, record: Record) -> None:
         self.ledger = ledger
         self.first_offset = record.first_offset
         self.next_offset = record.next_offset
-        self.size_bytes = record.size_bytes
         self.time_ms = record.time_ms
         self.batch = Batch.decode(record.index, record.payload)
-        self.origin: Origin | None = record.events_meta().origin
+        self.size_bytes = record.size_bytes + (self.batch.plain_bytes if self.batch.index.codec else 0)
+        meta = record.events_meta()
+        self.origin: Origin | None = meta.origin
+        self.flags = meta.flags & POSSIBLE_DUPLICATE
         self._offsets: Sequence[int] | None = None
 
     @property
@@ -64,6 +82,12 @@ class Stored:
             else:
                 self._offsets = [offset for start, end in self.origin.ranges for offset in range(start, end)]
         return self._offsets
+
+    @property
+    def low_keys(self) -> list[int]:
+        """The lower 16 bits of each place's key hash."""
+        halves = memoryview(self.batch.keys).cast("B").cast("H")
+        return halves[0 if sys.byteorder == "little" else 1 :: 2].tolist()
 
     def ranges(self, places: Sequence[int]) -> list[Range]:
         """Origin offsets of ascending places, as ranges."""

@@ -5,34 +5,45 @@ Turns session messages into calls on them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fedbus.broker import protocol as p
 from fedbus.broker.cursor import Cursor
 from fedbus.broker.effects import Send
 from fedbus.broker.feed import Feed, Feeds
-from fedbus.broker.group import Group
+from fedbus.broker.group_changes import GroupChanges
+from fedbus.broker.group_fold import GroupFold
+from fedbus.broker.group_spec import GroupSpec, checked_options
 from fedbus.broker.groups import Groups
+from fedbus.broker.key_slots import KeySlots
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.link import LinkSource
 from fedbus.broker.live import Live
-from fedbus.broker.member import Member
-from fedbus.errors import InvalidEventError, NotFoundError, OverloadedError, TooLargeError, UnavailableError
+from fedbus.broker.memberships import Key, Memberships
+from fedbus.broker.streams import Streams
+from fedbus.errors import InvalidEventError, NotFoundError, OverloadedError, TooLargeError
 from fedbus.limits import Limits
 from fedbus.topic import FilterSet, check_filter
 
-Key = tuple[bytes, int]  # session, the session's number for the subscription
-
 
 class Subscriptions:
-    """Every subscription, by (session, number)."""
+    """Every subscription, by (session, number). ``managed``: groups are made by a manager."""
 
-    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits) -> None:
+    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits, key_slots: KeySlots, *, managed: bool) -> None:
         self._ledgers = ledgers
         self._feeds = feeds
         self._limits = limits
-        self.groups = Groups(ledgers, feeds, limits)
-        self.streams: dict[Key, Live | LinkSource] = {}
-        self._memberships: dict[Key, Group] = {}
-        self.events_out = 0
+        self._key_slots = key_slots
+        self.groups = Groups(ledgers, feeds, limits, key_slots.handovers)
+        self.fold = GroupFold(self.groups, ledgers)
+        self.members = Memberships(self.groups, ledgers, limits)
+        self.changes = GroupChanges(self.groups, self.members, ledgers, limits, managed=managed)
+        self.streams = Streams(ledgers)
+
+    @property
+    def events_out(self) -> int:
+        """Events sent since the start."""
+        return self.streams.events_out + self.members.events_out
 
     def subscribe(self, session: bytes, request: p.Subscribe, now_ns: int) -> None:
         """Attach a live subscription or a group member; raises a typed error and changes nothing if it may not be."""
@@ -43,121 +54,92 @@ class Subscriptions:
         filters = sorted({check_filter(pattern) for pattern in request.filters})
         key = (session, request.subscription)
         self._check_room(key)
-        credit = max(0, min(request.credit, self._limits.max_ack_window_events))
-        done = Send(session, p.Subscribed(request.request, request.subscription, self._ledgers.tails()))
-        if not request.group:
-            cursor = Cursor.starting(request.start, self._ledgers)
-            self.end(key, now_ns)
-            self.streams[key] = Live(
-                session, request.subscription, FilterSet(filters), cursor, credit, Feed(self._feeds)
-            )
-            self._ledgers.effects.append(done)
+        if request.group:
+            options = checked_options(request.options, request.group)
+            self.changes.join(session, request, GroupSpec(request.group, filters, request.start, options), now_ns)
+            self.streams.discard(key)
         else:
-            group = self.groups.open(request, filters, now_ns)
+            cursor = Cursor.starting(request.start, self._ledgers)
+            credit = max(0, min(request.credit, self._limits.max_ack_window_events))
             self.end(key, now_ns)
-            name = request.member or session.hex()
-            group.join(Member(name, session, request.subscription, credit, self._limits.member_credit_bytes))
-            self._memberships[key] = group
-            self._ledgers.answer_when_confirmed(group.recorded, done)
+            feed = Feed(self._feeds)
+            self.streams.add(Live(session, request.subscription, FilterSet(filters), cursor, credit, feed))
+            done = p.Subscribed(request.request, request.subscription, self._ledgers.tails())
+            self._ledgers.effects.append(Send(session, done))
         self.pump(now_ns)
 
     def _check_room(self, key: Key) -> None:
         most = self._limits.subscriptions_per_session
-        if key not in self.streams and key not in self._memberships and len(self._of(key[0])) >= most:
+        every = {*((stream.session, stream.number) for stream in self.streams), *self.members}
+        if key not in every and sum(session == key[0] for session, _ in every) >= most:
             raise OverloadedError(f"this session already has its {most} subscriptions")
-
-    def _of(self, session: bytes) -> list[Key]:
-        return [key for key in (*self.streams, *self._memberships) if key[0] == session]
 
     def pull(self, session: bytes, request: p.Pull, now_ns: int) -> None:
         """A link of another region; a newer pull of the same ledger by the same session replaces the older one."""
         if request.ledger not in self._ledgers.names():
             raise NotFoundError(f"ledger {request.ledger} is not served here")
         stream = LinkSource(session, request, Feed(self._feeds), self._limits.link_window_bytes)
-        for key, older in list(self.streams.items()):
-            if key[0] == session and isinstance(older, LinkSource) and older.ledger == request.ledger:
-                del self.streams[key]
+        self.streams.discard_link(session, request.ledger)
         self._check_room((session, request.subscription))
-        self.streams[session, request.subscription] = stream
+        self.streams.add(stream)
         self._ledgers.effects.append(Send(session, p.Ok(request.request)))
         self.pump(now_ns)
 
     def credit(self, key: Key, events: int, now_ns: int) -> None:
         """More events may be sent."""
-        most = self._limits.max_ack_window_events
-        stream = self.streams.get(key)
-        if stream is not None:
-            stream.grant(max(0, events), most)
-            self.events_out += stream.pump(self._ledgers, self._ledgers.effects)
-        elif (group := self._memberships.get(key)) is not None and (member := group.members.find(*key)) is not None:
-            member.credit = min(most, member.credit + max(0, events))
-            self._pump(group, now_ns)
-
-    def settle(self, session: bytes, message: p.Ack | p.Nack | p.Extend, now_ns: int) -> None:
-        """Ack, nack or extend; an ack with a request is answered when it is durable."""
-        if sum(len(part.ranges) for part in message.settled) > self._limits.max_ack_window_events:
-            raise TooLargeError(f"one message settles up to {self._limits.max_ack_window_events} ranges")
-        group = self._memberships.get((session, message.subscription))
-        if group is None:
-            if isinstance(message, p.Ack) and message.request:
-                raise NotFoundError("no such subscription in this session: subscribe again")
-            return
-        if isinstance(message, p.Ack):
-            group.ack(message.settled)
-            if message.request:
-                self.groups.ok_when_durable(Send(session, p.Ok(message.request)), now_ns)
-        elif isinstance(message, p.Nack):
-            group.give_back(message.settled, now_ns, max(0, message.delay_ms))
-        else:
-            group.extend(message.settled, now_ns)
-        self._pump(group, now_ns)
+        if not self.streams.credit(key, max(0, events), self._limits.max_ack_window_events):
+            self.members.credit(key, events, now_ns)
 
     def end(self, key: Key, now_ns: int) -> None:
-        """One subscription ends."""
-        self.streams.pop(key, None)
-        group = self._memberships.pop(key, None)
-        if group is not None:
-            group.leave(*key)
-            self._pump(group, now_ns)
+        """One subscription ends, as its session wishes."""
+        self.streams.discard(key)
+        self.changes.forget(*key)
+        self.members.end(key, now_ns)
 
-    def session_ended(self, session: bytes, now_ns: int) -> None:
+    def session_ended(self, session: bytes, now_ns: int, *, politely: bool = False) -> None:
         """All of a session's subscriptions end."""
-        for key in self._of(session):
-            self.end(key, now_ns)
+        self.streams.session_ended(session)
+        self.changes.forget(session)
+        self._key_slots.releases.session_ended(session)
+        self.members.session_ended(session, now_ns, politely=politely)
+
+    def end_all(self, detail: str) -> None:
+        """The instance hands nothing out any more: everybody subscribes elsewhere."""
+        self.streams.end_all(detail)
+        self.members.end_all(detail)
+
+    def let_go(self, ledgers: Iterable[str], detail: str) -> None:
+        """Another instance dispatches these now: what is unsettled of them is its business."""
+        self.end_all(detail)
+        for ledger in ledgers:
+            for group in self.groups:
+                group.let_go(ledger)
 
     def ledgers_changed(self) -> None:
         """Live subscriptions start anew: only their cursors, kept by the clients, say what of new ledgers they had."""
-        detail = "more ledgers are served here: subscribe again with the cursor"
-        for key, stream in list(self.streams.items()):
-            if isinstance(stream, Live):
-                del self.streams[key]
-                self._ledgers.effects.append(Send(key[0], p.Ended(key[1], UnavailableError.code, detail)))
+        self.streams.end_live("more ledgers are served here: subscribe again with the cursor")
+        self.members.sweep()
+
+    def rolled(self) -> None:
+        """Another ledger is being written: everybody scans it too, from its beginning."""
+        self.groups.rolled()
+        self.streams.rolled()
 
     def pump(self, now_ns: int) -> None:
         """Deliver whatever can be delivered now."""
-        effects = self._ledgers.effects
-        for stream in self.streams.values():
-            self.events_out += stream.pump(self._ledgers, effects)
-        for group in self.groups:
-            self._pump(group, now_ns)
-
-    def _pump(self, group: Group, now_ns: int) -> None:
-        if len(group.members):
-            self.events_out += group.pump(self._ledgers, self._ledgers.effects, now_ns)
-
-    def live_filters(self) -> list[str]:
-        """What live subscriptions ask for."""
-        live = [stream for stream in self.streams.values() if isinstance(stream, Live)]
-        return sorted({pattern for stream in live for pattern in stream.filters.patterns})
+        self.streams.pump()
+        self.members.pump(now_ns)
 
     def tick(self, now_ns: int) -> None:
-        """Time has passed: deadlines, reads to try again, and acknowledgements to the ledger."""
+        """Time has passed: deadlines, reads to try again, acknowledgements to the ledger, questions to others."""
         self._feeds.ticks += 1
-        self.groups.flush(now_ns)
+        self.groups.acks.flush(now_ns)
+        self.changes.tick(now_ns)
+        self._key_slots.tick(self.groups, now_ns)
         self.pump(now_ns)
 
     def void(self) -> list[Send]:
-        """Unconfirmed records were never stored: their groups end; returns the answers that will not be given."""
-        gone, oks = self.groups.void()
-        self._memberships = {key: group for key, group in self._memberships.items() if group.spec.name not in gone}
+        """Unconfirmed records were never stored: what they said of groups ends; the answers that will not be given."""
+        oks = self.groups.void()
+        self.members.sweep(deleted=False)
         return oks

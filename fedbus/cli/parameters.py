@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fedbus.errors import FedbusError
-from fedbus.quantity import parse_duration_ms
+from fedbus.quantity import parse_duration_ms, parse_size_bytes
 from fedbus.topic import check_filter, check_topic
 
 
@@ -59,17 +59,44 @@ class Start(_Checked):
         return parse_start(value)
 
 
+class StartText(Start):
+    """The words for a start, once they are known to be some."""
+
+    def read(self, value: Any) -> Any:
+        """The same text."""
+        super().read(value)
+        return value
+
+
 class Duration(click.ParamType[Any]):
-    """``250ms``, ``30m``, ``1.5h``."""
+    """``250ms``, ``30m``, ``1.5h``; the word ``none``, if there is one, is kept as it is."""
 
     name = "duration"
 
+    def __init__(self, none: str | None = None) -> None:
+        self._none = none
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Milliseconds."""
-        if isinstance(value, int):
+        if isinstance(value, int) or value == self._none:
             return value
         try:
             return parse_duration_ms(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType[Any]):
+    """``64KiB``, ``10GiB``, or ``none``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Bytes."""
+        if isinstance(value, int) or value == "none":
+            return value
+        try:
+            return parse_size_bytes(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 

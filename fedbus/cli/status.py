@@ -17,8 +17,9 @@ from fedbus.cli.target import Target
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESOURCES = ("regions", "instances", "forecasts", "directives", "subscriptions")
+RESOURCES = ("regions", "instances", "ledgers", "forecasts", "directives", "subscriptions")
 DIRECTIVES_SHOWN = 8
+LEDGERS_SHOWN = 12
 EVERY_S = 2.0
 
 Pages = dict[str, dict[str, Any]]
@@ -33,7 +34,7 @@ Pages = dict[str, dict[str, Any]]
 def status(target: Target, *, as_json: bool, watch: bool) -> None:
     """Show regions, instances, load against forecast, ledgers, groups, and the last directives with their reasons.
 
-    With --json: regions, instances, forecasts, directives and subscriptions as GET /v1/… answers them.
+    With --json: regions, instances, ledgers, forecasts, directives and subscriptions as GET /v1/… answers them.
     """
     api = ControlApi(target)
     if watch:
@@ -76,6 +77,7 @@ def _tables(pages: Pages) -> Iterator[Any]:
     yield table("", shown, (_region(each, stale) for each in regions))
     columns = ("instance", "state", "size", "#load/capacity", "#ping ms", "#backlog", "#epoch", "#events", "note")
     yield table("", columns, map(_instance, instances))
+    yield from _ledgers(pages["ledgers"]["items"])
     groups = pages["subscriptions"]["items"]
     if groups:
         yield table("", ("group", "region", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups))
@@ -102,6 +104,31 @@ def _instance(instance: dict[str, Any]) -> tuple[object, ...]:
         f"{rate(instance['load_eps'])}/{rate(instance['capacity_eps'])}", None if trip is None else f"{trip:.1f}",
         instance["backlog_events"], instance["ledger"].rpartition("/")[2], None if written is None else f"{written:,}",
         instance["detail"],
+    )  # fmt: skip
+
+
+def _ledgers(ledgers: list[dict[str, Any]]) -> Iterator[Any]:
+    """Ledgers: those with too few copies or in trouble first, then the ones being written, then the others."""
+    if not ledgers:
+        return
+    ordered = sorted(
+        ledgers, key=lambda each: (not each["under_replicated"], each["state"] == "CLOSED", each["ledger"])
+    )
+    columns = ("ledger", "state", "#copies", "#end", "dispatcher", "members", "note")
+    yield table("", columns, map(_ledger, ordered[:LEDGERS_SHOWN]))
+    if len(ordered) > LEDGERS_SHOWN:
+        under = sum(each["under_replicated"] for each in ordered)
+        yield Text(f"and {len(ordered) - LEDGERS_SHOWN} more ledgers; {under} of all have too few copies", style="dim")
+
+
+def _ledger(ledger: dict[str, Any]) -> tuple[object, ...]:
+    copies = f"{ledger['copies']}/{ledger['wanted_copies']}"
+    end = None if ledger["end"] is None else f"{ledger['end']:,}"
+    members = ", ".join(each.rpartition("/")[2] for each in ledger["members"])
+    return (
+        ledger["ledger"], state(ledger["state"].lower()), Text(copies, "red" if ledger["under_replicated"] else ""),
+        end, ledger["dispatcher"].rpartition("/")[2], members,
+        ledger["waiting"] or ("under-replicated" if ledger["under_replicated"] else ""),
     )  # fmt: skip
 
 

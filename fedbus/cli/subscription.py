@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from fedbus.cli.control_api import ControlApi, as_json_option, print_json
+from fedbus.cli.control_api import ControlApi, as_json_option, print_json, segment
+from fedbus.cli.parameters import Duration, Filter, StartText
 from fedbus.cli.status import group_row
-from fedbus.cli.tables import show, table
+from fedbus.cli.tables import clock, show, table
 from fedbus.cli.target import Target
+from fedbus.quantity import format_duration
+
+OPTIONS = (
+    "ack_deadline_ms", "max_deliveries", "dead_letter_topic", "max_in_flight", "backoff_min_ms", "backoff_max_ms",
+    "paused",
+)  # fmt: skip
+
+region_option = click.option("--region", help="Its home region; needed where several have one of that name.")
 
 
 @click.group()
@@ -24,6 +35,133 @@ def list_subscriptions(target: Target, *, as_json: bool) -> None:
     if as_json:
         print_json(groups)
         return
-    show(table("", ("group", "region", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups)))
+    columns = ("group", "region", "filters", "#members", "#backlog", "#in flight", "#redelivered", "#dead", "#expired",
+               "state")  # fmt: skip
+    show(table("", columns, ((*group_row(group), *_troubles(group)) for group in groups)))
     if not groups:
         click.echo("no groups: fedbus subscribe FILTER --group NAME makes one")
+
+
+def _troubles(group: dict[str, Any]) -> tuple[object, ...]:
+    state = "paused" if group["paused"] else "nobody reads" if not group["members"] else "active"
+    return group["redelivered_events"], group["dead_letter_events"], group["expired_events"], state
+
+
+@subscription.command("show")
+@click.argument("group")
+@region_option
+@as_json_option
+@click.pass_obj
+def show_subscription(target: Target, group: str, region: str | None, *, as_json: bool) -> None:
+    """Show GROUP: how it delivers, its members and backlog instance by instance, and what retention took from it."""
+    found = ControlApi(target).call("GET", _path(group), query=_query(region))
+    if as_json:
+        print_json(found)
+        return
+    show(table(f"{found['group']} in {found['region']}", ("setting", "value"), _settings(found)))
+    columns: tuple[str, ...] = ("instance", "#backlog", "#in flight", "#redelivered", "#dead", "members")
+    show(table("", columns, map(_part, found["instances"])))
+    behind = [(part["instance"], each) for part in found["instances"] for each in part["ledgers"]]
+    behind = [(name, each) for name, each in behind if each["end"] > each["position"] or each["in_flight_events"]]
+    if behind:
+        columns = ("instance", "ledger", "#position", "#end", "#behind", "#in flight")
+        show(table("not settled yet", columns, (_progress(name, each) for name, each in behind)))
+    if found["expired"]:
+        show(table("lost to retention", ("time", "ledger", "#events, at most"), map(_expiry, found["expired"])))
+
+
+def _settings(group: dict[str, Any]) -> list[tuple[str, object]]:
+    end = group["max_deliveries"]
+    return [
+        ("filters", ", ".join(group["filters"])),
+        (
+            "started at",
+            group["start"] + (f" (moved {group['generation'] - 1} times)" if group["generation"] > 1 else ""),
+        ),
+        ("paused", "yes: nothing is delivered" if group["paused"] else "no"),
+        ("acknowledgement deadline", format_duration(group["ack_deadline_ms"])),
+        ("deliveries", f"{end}, then to {group['dead_letter_topic']}" if end else "without end"),
+        ("back-off", f"{format_duration(group['backoff_min_ms'])} to {format_duration(group['backoff_max_ms'])}"),
+        ("in flight per member", group["max_in_flight"] or "as many as the limits allow"),
+        ("members", group["members"]),
+        ("backlog, at most", group["backlog_events"]),
+        ("in flight", group["in_flight_events"]),
+        ("lost to retention", group["expired_events"]),
+    ]
+
+
+def _part(part: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        part["instance"], part["backlog_events"], part["in_flight_events"], part["redelivered_events"],
+        part["dead_letter_events"], ", ".join(part["members"]),
+    )  # fmt: skip
+
+
+def _progress(instance: str, ledger: dict[str, Any]) -> tuple[object, ...]:
+    position, end = ledger["position"], ledger["end"]
+    return instance, ledger["ledger"], position, end, end - position, ledger["in_flight_events"]
+
+
+def _expiry(expiry: dict[str, Any]) -> tuple[object, ...]:
+    return f"{expiry['time'][:10]} {clock(expiry['time'])}", expiry["ledger"], expiry["events"]
+
+
+@subscription.command("set")
+@click.argument("group")
+@click.option(
+    "--filter", "filters", type=Filter(), multiple=True, help="What it takes; may be repeated. For a new group."
+)
+@click.option(
+    "--from", "start", type=StartText(), metavar="earliest|latest|TIME|POSITION", help="Where a new group starts."
+)
+@click.option("--ack-deadline", "ack_deadline_ms", type=Duration(), help="Unsettled for so long: it comes again.")
+@click.option("--max-deliveries", type=click.IntRange(min=0), help="Then to the dead-letter topic; 0: without end.")
+@click.option("--dead-letter-topic", help="Default: _fedbus.dead_letters. and the group.")
+@click.option("--max-in-flight", type=click.IntRange(min=0), help="Events a member may hold unsettled.")
+@click.option("--backoff-min", "backoff_min_ms", type=Duration(), help="Wait before the second delivery …")
+@click.option("--backoff-max", "backoff_max_ms", type=Duration(), help="… doubled with each, up to this.")
+@click.option("--pause/--resume", "paused", default=None, help="Deliver nothing; go on.")
+@region_option
+@click.pass_obj
+def set_subscription(target: Target, /, group: str, region: str | None, **given: Any) -> None:
+    """Make GROUP, or change how it delivers; what is not given stays as it is."""
+    api = ControlApi(target)
+    body: dict[str, Any] = {name: value for name, value in given.items() if name in OPTIONS and value is not None}
+    if given["filters"]:
+        body["filter"] = list(given["filters"])
+    else:
+        present = api.call("GET", _path(group), query=_query(region))
+        body = {"filter": present["filters"]} | {name: present[name] for name in OPTIONS} | body
+    if given["start"] is not None:
+        body["start"] = given["start"]
+    answer = api.call("PUT", _path(group), body, query=_query(region))
+    click.echo(f"group {answer['group']} in {answer['region']}: recorded by every instance")
+
+
+@subscription.command("seek")
+@click.argument("group")
+@click.argument("start", metavar="earliest|latest|TIME|POSITION", type=StartText())
+@region_option
+@click.pass_obj
+def seek(target: Target, group: str, start: str, region: str | None) -> None:
+    """Let GROUP go on at START: what it settled before counts no more; a position is included."""
+    answer = ControlApi(target).call("POST", f"{_path(group)}/seek", {"start": start}, query=_query(region))
+    click.echo(f"group {answer['group']} in {answer['region']}: goes on at {start}")
+
+
+@subscription.command("delete")
+@click.argument("group")
+@region_option
+@click.pass_obj
+def delete_subscription(target: Target, group: str, region: str | None) -> None:
+    """Delete GROUP with its position; its members are told."""
+    answer = ControlApi(target).call("DELETE", _path(group), query=_query(region))
+    click.echo(f"group {answer['group']} in {answer['region']}: deleted")
+
+
+def _path(group: str) -> str:
+    return f"/v1/subscriptions/{segment(group)}"
+
+
+def _query(region: str | None) -> dict[str, str]:
+    return {"region": region} if region is not None else {}

@@ -13,6 +13,10 @@ from fedbus.errors import FedbusError, UnavailableError, from_code
 
 RETRY_S = 0.25
 PARTING_S = 2.0
+NEVER = 1 << 31  # more events than anybody may be granted
+
+
+Identity = tuple[int, int]  # of a group: (created, generation); what was delivered under another one is void
 
 
 class Reader(Protocol):
@@ -30,7 +34,7 @@ class Reader(Protocol):
     def failed(self, error: FedbusError) -> None:
         """It cannot go on at all."""
 
-    def settle_elsewhere(self, ledger: str, offsets: list[int]) -> None:
+    def settle_elsewhere(self, ledger: str, offsets: list[int], identity: Identity | None) -> None:
         """Acknowledgements for an instance that is gone: whoever serves its ledger now takes them."""
 
 
@@ -40,18 +44,25 @@ class Attachment:
     def __init__(self, reader: Reader, instance: str, connection: Connection, number: int, credit: int) -> None:
         self.instance = instance
         self.connection = connection
-        self.settling = Settling(number, connection, reader.settle_elsewhere)
+        self.identity: Identity | None = None
+        self._reader = reader
+        self._number = number
+        self.settling = self._settling()
         self.ever_stood = False
         self.from_latest = False  # the start it was last asked for
         self.hopeless = False  # a session was lost, or could not be had, before it ever stood
         self.session = 0
         self.consumed = 0
         self.half = max(1, credit // 2)
-        self._reader = reader
-        self._number = number
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         self._ended = False
+
+    def _settling(self) -> Settling:
+        def elsewhere(ledger: str, offsets: list[int]) -> None:
+            self._reader.settle_elsewhere(ledger, offsets, self.identity)
+
+        return Settling(self._number, self.connection, elsewhere)
 
     @property
     def standing(self) -> bool:
@@ -75,6 +86,14 @@ class Attachment:
         self.consumed = 0
         self.settling.interrupted()
         self._again(None)
+
+    def grant(self, events: int) -> None:
+        """Exactly so many events may come from now on; nothing is given back by itself any more."""
+        self.half = NEVER
+        if self.standing:
+            self.connection.send(wire.Credit(self._number, -NEVER))
+            if events > 0:
+                self.connection.send(wire.Credit(self._number, events))
 
     def replenish(self) -> None:
         """Give back the credit of what was consumed."""
@@ -103,6 +122,10 @@ class Attachment:
         if isinstance(message, wire.Subscribed):
             self.ever_stood = True
             self.hopeless = False
+            if self.identity not in (None, message.identity):
+                self.settling.void()
+                self.settling = self._settling()
+            self.identity = message.identity
             self.settling.resumed()
             self._reader.attached(self, message.tails)
         elif isinstance(message, wire.Refused):

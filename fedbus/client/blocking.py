@@ -100,9 +100,13 @@ class BlockingSubscription:
         """Acknowledge an event; with ``wait`` durably."""
         self._thread.run(event.ack(wait=wait))
 
-    def nack(self, event: Event, *, delay_ms: int = 0) -> None:
-        """Give an event back."""
-        self._thread.run(event.nack(delay_ms=delay_ms))
+    def nack(self, event: Event, *, delay_ms: int | None = None, dead_letter: str = "") -> None:
+        """Give an event back; see :meth:`Event.nack`."""
+        self._thread.run(event.nack(delay_ms=delay_ms, dead_letter=dead_letter))
+
+    def ack_all(self, events: Iterable[Event], *, wait: bool = False) -> None:
+        """Acknowledge several events at once."""
+        self._thread.run(self._subscription.ack(events, wait=wait))
 
     def extend(self, event: Event) -> None:
         """Start its acknowledgement deadline anew."""

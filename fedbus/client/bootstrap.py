@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from fedbus.broker.policies import TopicRule
 from fedbus.broker.protocol import Hello
 from fedbus.client.connection import Connection
 from fedbus.clock import Clock
@@ -25,12 +26,13 @@ TABLE_S = 1.0  # an instance that has a table sends it right after the welcome
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
-    """What a client starts from; ``region`` is the one nearest to it."""
+    """What a client starts from; ``region`` is the one nearest to it, ``policies`` those of topics in that region."""
 
     table: RoutingTable
     region: str
     limits: Limits = DEFAULT
     schemas: dict[str, Any] = {}
+    policies: list[TopicRule] = []
 
 
 Source = Callable[[], Awaitable[Bootstrap]]
@@ -43,6 +45,7 @@ class _Answer(msgspec.Struct):
     table: str
     limits: Limits = DEFAULT
     schemas: dict[str, Any] = {}
+    policies: list[TopicRule] = []
 
 
 def from_urls(urls: Sequence[str], hello: Hello, clock: Clock, token: str | None, tls_ca: str | None) -> Source:
@@ -106,7 +109,7 @@ def bootstrap_from(body: Any) -> Bootstrap:
         table = RoutingTable.decode(b64decode(answer.table, validate=True))
     except (msgspec.MsgspecError, ValueError) as error:
         raise ProtocolError(f"a bootstrap that cannot be read: {error}") from None
-    return Bootstrap(table, answer.region, answer.limits, answer.schemas)
+    return Bootstrap(table, answer.region, answer.limits, answer.schemas, answer.policies)
 
 
 class _Introduction:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
-from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello
+from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, GroupOptions, Hello
 from fedbus.client import producer as producing
-from fedbus.client import subscriber as subscribing
 from fedbus.client.bootstrap import Bootstrap, Source, from_urls
 from fedbus.client.network import Network
 from fedbus.client.producer import Producer
 from fedbus.client.receipt import Outcome, Receipt
-from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.start import StartLike
-from fedbus.client.subscriber import Subscription, subscription_spec
+from fedbus.client.subscriber import GroupDelivery, Subscription, subscription_spec
+from fedbus.client.topic_rules import TopicRules
 from fedbus.clock import Clock, SystemClock
-from fedbus.errors import ClosedError, ConfigurationError, FedbusError
+from fedbus.compression import Compression
+from fedbus.errors import ClosedError, ConfigurationError
 from fedbus.event import Event
 from fedbus.routing.router import Router
 from fedbus.routing.table import RoutingTable
-
-SCHEMA_REFRESH_S = 10.0
 
 
 class Bus:
@@ -53,9 +50,9 @@ class Bus:
         self._numbers = 0
         self._network: Network | None = None
         self._singles: Producer | None = None
-        self._guard = SchemaGuard()
+        self._exact: Producer | None = None  # the same, idempotent
+        self._rules = TopicRules(check_schemas=check_schemas)
         self._refreshing: asyncio.Task[None] | None = None
-        self._check_schemas = check_schemas
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -71,16 +68,9 @@ class Bus:
         self.bootstrap = await self._find()
         self._network = Network(self.bootstrap, self._find, self._hello, self._clock)
         self._singles = self.producer(linger_ms=0)
-        if self._check_schemas and self.bootstrap.schemas:
-            self._guard.replace(self.bootstrap.schemas)
-            self._refreshing = asyncio.create_task(self._refresh_schemas(), name="refresh schemas")
-
-    async def _refresh_schemas(self) -> None:
-        """Schemas are registered while clients run; what is known stays in force while the gateway is away."""
-        while True:
-            await asyncio.sleep(SCHEMA_REFRESH_S)
-            with contextlib.suppress(FedbusError):
-                self._guard.replace((await self._find()).schemas)
+        self._rules.learn(self.bootstrap)
+        if self.bootstrap.schemas or self.bootstrap.policies:
+            self._refreshing = asyncio.create_task(self._rules.follow(self._find), name="follow schemas and policies")
 
     async def close(self) -> None:
         """End subscriptions, fail what is unanswered, say goodbye. Flush producers before."""
@@ -90,7 +80,7 @@ class Bus:
         if self._network is not None:
             await asyncio.gather(*(subscription.close() for subscription in list(self._network.subscriptions)))
             self._network.close(ClosedError("the bus was closed before the event was acknowledged"))
-            self._network = self._singles = None
+            self._network = self._singles = self._exact = None
 
     async def publish(
         self,
@@ -114,9 +104,15 @@ class Bus:
             topic, data, key=key, type=type, attributes=attributes, id=id, time=time, content_type=content_type
         )
 
-    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> list[Outcome]:
-        """Publish finished events to their topics: one receipt or error per event, in order."""
-        return await self._opened().publish_events(events)
+    async def publish_events(self, events: Sequence[tuple[str, Event]], *, idempotent: bool = False) -> list[Outcome]:
+        """Publish finished events to their topics: one receipt or error per event, in order.
+
+        ``idempotent``: as of :meth:`producer`.
+        """
+        singles = self._opened()
+        if idempotent:
+            singles = self._exact = self._exact or self.producer(linger_ms=0, idempotent=True)
+        return await singles.publish_events(events)
 
     def producer(
         self,
@@ -124,11 +120,25 @@ class Bus:
         linger_ms: float = producing.LINGER_MS,
         batch_events: int = producing.BATCH_EVENTS,
         batch_bytes: int = producing.BATCH_BYTES,
+        max_in_flight: int = 0,
+        timeout_ms: int = 0,
+        idempotent: bool = False,
+        compression: Compression | None = None,
     ) -> Producer:
-        """A batching producer; a batch leaves when it is full, or ``linger_ms`` after its first event."""
+        """A batching producer; a batch leaves when it is full, or ``linger_ms`` after its first event.
+
+        ``max_in_flight``: batches that may be unanswered (0: as many as the limits allow); beyond it ``send`` waits.
+        ``timeout_ms``: after it a batch that is not known to be durable fails (0: the bus's ``publish_timeout_ms``).
+        ``idempotent``: each event counts once even if it was sent to several instances because of time-outs; such a
+        retry is acknowledged at once but delivered only when it is certain that the first try was not stored. Without
+        it such a retry is delivered at once, as :attr:`Event.possible_duplicate`. ``compression``: "zstd" makes batches
+        of one topic each, compressed.
+        """
         return Producer(
-            self.network.outbox, self.source, self.bootstrap.limits, self._clock, self._guard, linger_ms=linger_ms,
-            batch_events=batch_events, batch_bytes=batch_bytes, timeout_ms=self.publish_timeout_ms,
+            self.network.outbox, self.source, self.bootstrap.limits, self._clock, self._rules.guard,
+            linger_ms=linger_ms, batch_events=batch_events, batch_bytes=batch_bytes,
+            timeout_ms=timeout_ms or self.publish_timeout_ms,
+            max_in_flight=max_in_flight, idempotent=idempotent, compression=compression, policies=self._rules.policies,
         )  # fmt: skip
 
     def subscribe(
@@ -137,17 +147,19 @@ class Bus:
         group: str | None = None,
         start: StartLike | None = None,
         *,
-        max_in_flight: int = subscribing.MAX_IN_FLIGHT,
-        ack_deadline_ms: int = subscribing.ACK_DEADLINE_MS,
+        max_in_flight: int | None = None,
+        **options: Unpack[GroupDelivery],
     ) -> Subscription:
         """Subscribe to everything that matches one of the filters: durable with a ``group``, live without.
 
         ``start``: earliest (default of a new group), latest (default of live ones), a time, a position or a cursor.
-        ``max_in_flight``: events an instance may send ahead of what is consumed.
+        ``max_in_flight``: events an instance may send ahead of what is consumed (2,000 by default) and, if it is given,
+        that a member of a group may hold unsettled per instance. The other options are those of the group, recorded
+        when it is made; a group that exists keeps its own.
         """
         network = self.network
         limits = self.bootstrap.limits
-        spec = subscription_spec(filters, group, start, max_in_flight, ack_deadline_ms, limits)
+        spec = subscription_spec(filters, group, start, max_in_flight, GroupOptions(**options), limits)
         self._numbers += 1
         subscription = Subscription(spec, self._numbers, network.home, network.subscriptions.discard)
         network.subscriptions.add(subscription)

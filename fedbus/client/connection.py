@@ -30,6 +30,10 @@ RECEIVE_BURST = 256  # messages handled before other tasks get their turn
 REOPEN_MIN_S, REOPEN_MAX_S = 0.02, 0.5
 PARTING_MS = 200  # how long the socket may still send after close()
 
+# plain numbers: arithmetic on ZeroMQ's enumerations costs more than the calls they are passed to
+NOW, MORE_NOW = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
+EVENTS, READABLE = int(zmq.EVENTS), int(zmq.POLLIN)
+
 Answer = Callable[[wire.FromInstance], None]
 Delivery = Callable[[wire.Deliver | wire.Ended, list[bytes]], None]
 
@@ -140,8 +144,8 @@ class Connection:
         self._silent_ticks = self._pinged_ns = 0
         try:
             socket.connect(self.endpoint)
-            for watched in (socket, self._monitor):
-                self._loop.add_reader(watched.fileno(), self._read)
+            self._loop.add_reader(socket.fileno(), self._read)
+            self._loop.add_reader(self._monitor.fileno(), self._watch)
         except zmq.ZMQError as error:
             self._drop(linger_ms=0)
             raise EnvironmentUnusableError(f"cannot connect to {self.endpoint}: {error}") from None
@@ -172,7 +176,11 @@ class Connection:
         if self._socket is None:
             return False
         try:
-            self._socket.send_multipart((wire.encode(message), *frames), zmq.NOBLOCK)
+            send = self._socket.send
+            parts = (wire.encode(message), *frames)
+            for part in parts[:-1]:
+                send(part, MORE_NOW)
+            send(parts[-1], NOW)
         except zmq.Again:
             return False
         if not self._read_soon:  # sending may have swallowed the edge that announces input
@@ -182,20 +190,22 @@ class Connection:
 
     def _read(self) -> None:
         self._read_soon = False
-        socket, monitor = self._socket, self._monitor
-        if socket is None or monitor is None:
-            return
-        if int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            self.lose(f"the connection to {self.endpoint} broke")
+        socket = self._socket
+        if socket is None:
             return
         for _ in range(RECEIVE_BURST):
-            if not int(socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not int(socket.getsockopt(EVENTS)) & READABLE:
                 return
-            self._received(socket.recv_multipart(zmq.NOBLOCK))
+            self._received(socket.recv_multipart(NOW))
             if self._socket is not socket:
                 return
         self._read_soon = True
         self._loop.call_soon(self._read)
+
+    def _watch(self) -> None:
+        """The monitor has something to say: the only event it was asked for is the loss of the connection."""
+        if self._monitor is not None and int(self._monitor.getsockopt(EVENTS)) & READABLE:
+            self.lose(f"the connection to {self.endpoint} broke")
 
     def _received(self, frames: list[bytes]) -> None:
         self._silent_ticks = 0
@@ -219,7 +229,7 @@ class Connection:
                 self._pinged_ns = 0
         elif isinstance(message, wire.Table):
             self._owner.table_pushed(frames[1])
-        else:
+        elif isinstance(message, wire.Welcome):
             self.welcome, self.ledger, self.refusal = message, message.ledger, None
             self._reopen_s = REOPEN_MIN_S
             self._owner.connection_ready(self)

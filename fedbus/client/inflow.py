@@ -2,7 +2,7 @@
 
 Live ones keep a cursor (per origin ledger the next offset) and go on from it after any loss, so that nothing is missed
 or comes twice. Groups leave that to the instances, which deliver again what was not acknowledged. Queued are at most
-``max_in_flight`` events per instance: the credit given.
+``credit`` events per instance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from fedbus.batch import Batch
 from fedbus.broker import protocol as wire
-from fedbus.client.attachment import Attachment
+from fedbus.client.attachment import Attachment, Identity
 from fedbus.client.connection import Connection
 from fedbus.errors import FedbusError
 
@@ -27,8 +27,8 @@ class SubscriptionSpec(msgspec.Struct, frozen=True):
     filters: list[str]
     group: str
     start: wire.Start
-    max_in_flight: int
-    ack_deadline_ms: int
+    credit: int
+    options: wire.GroupOptions
 
 
 class Arrived(msgspec.Struct):
@@ -78,7 +78,7 @@ class Inflow:
                 attachment.end()
         for instance, connection in connections.items():
             if instance not in self.attachments:
-                credit = self.spec.max_in_flight
+                credit = self.spec.credit
                 attachment = Attachment(self, instance, connection, self._number, credit)
                 self.attachments[instance] = attachment
                 attachment.attach()
@@ -108,10 +108,10 @@ class Inflow:
             self._number,
             spec.filters,
             start,
-            spec.max_in_flight,
+            spec.credit,
             spec.group,
             self._member,
-            spec.ack_deadline_ms,
+            spec.options,
         )
 
     def attached(self, attachment: Attachment, tails: dict[str, int]) -> None:
@@ -148,10 +148,11 @@ class Inflow:
         self.failure = error
         self.wake()
 
-    def settle_elsewhere(self, ledger: str, offsets: list[int]) -> None:
+    def settle_elsewhere(self, ledger: str, offsets: list[int], identity: Identity | None) -> None:
         """Who does not know the ledger ignores it."""
         for attachment in self.attachments.values():
-            attachment.settling.note(ledger, offsets)
+            if attachment.identity in (None, identity) and not attachment.settling.ended:
+                attachment.settling.note(ledger, offsets)
 
     async def close(self) -> None:
         """Unsubscribe everywhere."""

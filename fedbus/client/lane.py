@@ -1,8 +1,8 @@
 """A lane: the parcels of one bus instance, those waiting and those in flight, in their order.
 
 Flow control: in flight are at most the batches and bytes which the instance grants a session. After a loss all that
-was in flight goes back to the front of the queue in its order (rules 9, 10); a pause after an overload holds the whole
-lane, so that what was refused does not end up behind what came later.
+was in flight goes back into the queue, before all later ones of its producer (rules 9, 10); a pause after an overload
+holds the whole lane, so that what was refused does not end up behind what came later.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from fedbus.broker import protocol as wire
 from fedbus.client.connection import Connection
 from fedbus.client.parcel import Parcel
+from fedbus.client.turns import Turns
 from fedbus.clock import Clock
 from fedbus.limits import Limits
 from fedbus.routing.router import Router
@@ -55,7 +56,11 @@ class Flight:
 
 
 class Lane:
-    """The way to one instance. ``given_up``: whom nobody waits for now; ``answered`` is told what comes back."""
+    """The way to one instance.
+
+    ``given_up``: whom nobody waits for now; ``turns``: what has to wait for its turn;
+    ``answered`` is told what comes back.
+    """
 
     def __init__(
         self,
@@ -64,13 +69,15 @@ class Lane:
         router: Router,
         given_up: set[str],
         clock: Clock,
+        turns: Turns,
         answered: Answered,
     ) -> None:
         self.instance = instance
         self.connection = connection
         self.queue: deque[Parcel] = deque()
+        self._turns = turns
         self.failing_since_ns: int | None = clock.monotonic_ns()  # no session, or it takes nothing
-        self._flight = Flight()
+        self.flight = Flight()
         self._router = router
         self._given_up = given_up
         self._clock = clock
@@ -101,16 +108,15 @@ class Lane:
     def pump(self) -> None:
         """Send what the window lets through."""
         welcome = self.connection.welcome
-        while (
-            self.queue
-            and welcome is not None
-            and not self.paused
-            and self._flight.has_room(self.queue[0], welcome.limits)
-        ):
-            parcel = self.queue[0]
-            if not self._send(parcel):
-                return  # the socket's queue is full: the next beat tries again
-            self.queue.popleft()
+        # Without a ledger it takes nothing; and where a try may survive must have a name. A heartbeat tells it.
+        while self.queue and welcome is not None and self.connection.ledger and not self.paused:
+            place = self._turns.next_in(self) if self._turns.settling else 0
+            if place is None:
+                return
+            parcel = self.queue[place]
+            if not self.flight.has_room(parcel, welcome.limits) or not self._send(parcel):
+                return  # what is in flight has to land first; or the socket's queue is full: the next beat tries again
+            del self.queue[place]
 
     def pause(self, delay_s: float, resume: Callable[[], None]) -> None:
         """Send nothing for a while, then call ``resume``."""
@@ -124,15 +130,16 @@ class Lane:
         self._pause = asyncio.get_running_loop().call_later(delay_s, end)
 
     def recall(self) -> None:
-        """The session is gone: what was in flight is first in the queue again."""
-        for request, parcel in reversed(self._flight.all()):
+        """The session is gone: what was in flight is in the queue again, before what came later."""
+        for request, parcel in self.flight.all():
             self._landed(request)
-            parcel.may_survive_in(self.connection.ledger)
-            self.queue.appendleft(parcel)
+            parcel.may_survive_in(parcel.last_ledger)
+            self.enqueue(parcel)
 
     def enqueue(self, parcel: Parcel) -> None:
         """Queue a parcel in its place: before all later ones of its producer."""
-        if not self.queue or not _later(self.queue[-1], parcel):
+        last = next((other for other in reversed(self.queue) if other.sender is parcel.sender), None)
+        if last is None or not _later(last, parcel):  # several producers share a lane
             self.queue.append(parcel)
         else:
             self.queue.insert(next(n for n, other in enumerate(self.queue) if _later(other, parcel)), parcel)
@@ -147,10 +154,10 @@ class Lane:
     def overdue(self, now_ns: int) -> list[Parcel]:
         """Give up what is past its deadline; send again what has waited long for its answer."""
         late = self.take(lambda parcel: parcel.deadline_ns <= now_ns)
-        for request, parcel in self._flight.all():
+        for request, parcel in self.flight.all():
             if parcel.deadline_ns <= now_ns or now_ns - parcel.sent_ns > ANSWER_MS * NS_PER_MS:
                 self._landed(request)
-                parcel.may_survive_in(self.connection.ledger)
+                parcel.may_survive_in(parcel.last_ledger)
                 if parcel.deadline_ns <= now_ns:
                     late.append(parcel)
                 else:
@@ -164,15 +171,27 @@ class Lane:
 
     def _send(self, parcel: Parcel) -> bool:
         request = self.connection.request(lambda message: self._answer(request, message))
-        elsewhere = [ledger for ledger in parcel.ledgers if ledger.rpartition("/")[0] != self.instance]
-        skipped = sorted(self._given_up) if parcel.batch.keyed else []
-        table_version = self._router.table.version if self._router.table is not None else 0
-        message = wire.Publish(request, parcel.sender.name, parcel.sequence, table_version, skipped, elsewhere)
+        attempt, last_ledger = parcel.attempt, parcel.last_ledger
+        ledger = self.connection.ledger
+        parcel.goes_to(ledger)
+        message = wire.Publish(
+            request,
+            parcel.sender.name,
+            parcel.sequence,
+            self._router.table.version if self._router.table is not None else 0,
+            sorted(self._given_up) if parcel.batch.keyed else [],
+            parcel.tried_besides(ledger) if parcel.tried else [],
+            parcel.attempt,
+            parcel.sender.idempotent,
+            parcel.order,
+        )
         if not self.connection.send(message, parcel.batch.index_bytes, parcel.batch.payload):
             self.connection.forget(request)
+            parcel.attempt, parcel.last_ledger = attempt, last_ledger
             return False
+        parcel.generation = self._turns.generation
         parcel.sent_ns = self._clock.monotonic_ns()
-        self._flight.add(request, parcel)
+        self.flight.add(request, parcel)
         self._router.sent(self.instance)
         return True
 
@@ -180,7 +199,7 @@ class Lane:
         self._answered(self, self._landed(request), message)
 
     def _landed(self, request: int) -> Parcel:
-        parcel = self._flight.land(request)
+        parcel = self.flight.land(request)
         self.connection.forget(request)
         self._router.answered(self.instance)
         return parcel

@@ -15,6 +15,7 @@ from fedbus.broker import protocol as wire
 from fedbus.client.connection import Connection
 from fedbus.client.lane import Lane
 from fedbus.client.parcel import Parcel
+from fedbus.client.turns import Turns
 from fedbus.clock import Clock
 from fedbus.errors import DrainingError, FedbusError, UnavailableError, WrongOwnerError, from_code
 from fedbus.routing.router import Dice, Router
@@ -26,7 +27,7 @@ RETRY_DRAINING_MS = 250
 
 
 class Outbox:
-    """All lanes. ``generation`` grows whenever keys may have found another owner."""
+    """All lanes."""
 
     def __init__(
         self,
@@ -36,8 +37,8 @@ class Outbox:
         connect: Callable[[InstanceRoute], Connection],
         refresh: Callable[[], None],
     ) -> None:
-        self.generation = 0
         self.lanes: dict[str, Lane] = {}
+        self.turns = Turns(self.lanes)
         self.router = router
         self._clock = clock
         self._random = random
@@ -58,7 +59,7 @@ class Outbox:
             assert standing is not None, f"the router named {instance}, which it does not know"
             connection = self._connect(standing.route)
             lane = self.lanes[instance] = Lane(
-                instance, connection, self.router, self._given_up, self._clock, self._answered
+                instance, connection, self.router, self._given_up, self._clock, self.turns, self._answered
             )
         return lane
 
@@ -83,7 +84,8 @@ class Outbox:
         """The session is gone."""
         lane.recall()
         lane.fail()
-        self._place(lane.take(lambda parcel: not parcel.batch.keyed))
+        # Keyed ones wait for their owner, unless it was replaced while they were under way: then others wait for them.
+        self._place(lane.take(lambda parcel: not parcel.batch.keyed or parcel.generation != self.turns.generation))
 
     def adopted(self) -> None:
         """The router has a new table: find everything that still waits a new place; lanes out of the table end."""
@@ -97,7 +99,6 @@ class Outbox:
             elif lane.connection.ready:
                 lane.recover()
         self._give_up({name for name in self._given_up if name in self.lanes and not self.lanes[name].connection.ready})
-        self._place(self._take_homeless())
 
     def tick(self) -> None:
         """One beat: deadlines, and owners that stayed away too long."""
@@ -105,6 +106,10 @@ class Outbox:
         for lane in list(self.lanes.values()):
             for parcel in lane.overdue(now_ns):
                 parcel.expired(lane.instance)
+            if self.turns.settling:  # what was not answered by a former owner goes to the present one
+                self._place(
+                    lane.take(lambda parcel: parcel.batch.keyed and 0 <= parcel.generation < self.turns.generation)
+                )
             if lane.failing_for_ms() > GRACE_MS and lane.instance not in self._given_up:
                 self._give_up(self._given_up | {lane.instance})
                 self._refresh()
@@ -125,6 +130,8 @@ class Outbox:
             parcel.failed(error)
 
     def _place(self, parcels: Iterable[Parcel]) -> None:
+        """Queue all of them before anything is sent: what is not queued yet would hold up nothing behind it."""
+        lanes: dict[str, Lane] = {}
         for parcel in parcels:
             try:
                 parts = parcel.split(self.owner) if parcel.batch.keyed else {self._pick(): parcel}
@@ -132,9 +139,10 @@ class Outbox:
                 self._homeless.append(parcel)
                 continue
             for instance, part in parts.items():
-                lane = self.lane(instance)
+                lane = lanes[instance] = self.lane(instance)
                 lane.enqueue(part)
-                lane.pump()
+        for lane in lanes.values():
+            lane.pump()
 
     def _pick(self) -> str:
         paused = [lane.instance for lane in self.lanes.values() if lane.paused]
@@ -155,32 +163,38 @@ class Outbox:
     def _give_up(self, instances: set[str]) -> None:
         self._given_up.intersection_update(instances)
         self._given_up |= instances
-        self.generation += 1
-        for lane in list(self.lanes.values()):
+        self.turns.next_generation()
+        moved = self._take_homeless()
+        for lane in self.lanes.values():
             stuck = lane.failing_since_ns is not None
-            self._place(lane.take(lambda parcel, stuck=stuck: stuck or parcel.batch.keyed))  # type: ignore[misc]
+            moved += lane.take(lambda parcel, stuck=stuck: stuck or parcel.batch.keyed)  # type: ignore[misc]
+        self._place(moved)
 
     def _answered(self, lane: Lane, parcel: Parcel, message: wire.FromInstance) -> None:
         if isinstance(message, wire.Published):
-            lane.connection.ledger = message.ledger
-            parcel.stored(message.ledger, message.first_offset, lane.instance, duplicate=message.duplicate)
-            lane.pump()
-        elif isinstance(message, wire.Refused):
+            if not message.duplicate:  # which may be in any ledger that the instance serves
+                lane.connection.ledger = message.ledger
+            parcel.stored(message, lane.instance)
+        elif isinstance(message, wire.Refused) and message.retryable:
             self._refused(lane, parcel, message)
+        elif isinstance(message, wire.Refused):
+            parcel.failed(from_code(message.code, message.detail, retry_after_ms=message.retry_after_ms))
+        # There is room; and others may have been waiting for this answer.
+        for each in list(self.lanes.values()) if self.turns.settling else [lane]:
+            each.pump()
 
     def _refused(self, lane: Lane, parcel: Parcel, message: wire.Refused) -> None:
-        if not message.retryable:
-            parcel.failed(from_code(message.code, message.detail, retry_after_ms=message.retry_after_ms))
-            lane.pump()
-            return
-        parcel.attempts += 1
-        delay_ms = max(message.retry_after_ms, BACKOFF_MIN_MS << min(parcel.attempts - 1, 7))
+        parcel.refusal = from_code(message.code, message.detail, retry_after_ms=message.retry_after_ms)
+        parcel.refusals += 1
+        delay_ms = max(message.retry_after_ms, BACKOFF_MIN_MS << min(parcel.refusals - 1, 7))
         if message.code == DrainingError.code:
             lane.fail()
             delay_ms = RETRY_DRAINING_MS
         elif message.code == WrongOwnerError.code:
             self._refresh()
         lane.enqueue(parcel)
+        if parcel.batch.keyed and parcel.generation != self.turns.generation:  # others wait for their turn behind it
+            self._place(lane.take(lambda waiting: waiting.batch.keyed))
         delay_s = min(delay_ms, BACKOFF_MAX_MS) * (0.75 + self._random.random() / 2) / 1000
         lane.pause(delay_s, lambda: self._place(lane.take(lambda _: True)))
         self._place(lane.take(lambda waiting: not waiting.batch.keyed))

@@ -2,24 +2,28 @@
 
 It keeps its sequence for as long as it stays whole, so that an owner that had stored it says so instead of storing it
 again. Keyed parcels whose slots went to several owners are split, and the parts get sequences of their own: the same
-sequence with other events must never meet at one owner, which would take the second for a duplicate of the first.
+sequence with other events must never meet at one owner, which would take the second for a duplicate of the first. A
+part goes on naming where the whole may survive, under the sequence of the whole, so that nothing of it counts twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from fedbus.batch import Batch
+from fedbus.broker.protocol import FirstCopy, Published, Tried
 from fedbus.client.receipt import Claim, Receipt
-from fedbus.errors import FedbusError, UnavailableError
+from fedbus.errors import FedbusError, OverloadedError, UnavailableError
+from fedbus.keys import slot_of
 from fedbus.position import Position
 
 
 class Sender(Protocol):
-    """Whose parcels these are."""
+    """Whose parcels these are. ``idempotent``: withhold later tries until it is certain that no earlier one counts."""
 
     name: str
+    idempotent: bool
 
     def next_sequence(self) -> int:
         """A sequence greater than all before."""
@@ -32,19 +36,30 @@ class Sender(Protocol):
 
 
 class Parcel:
-    """A batch, who sent it, and what became of it so far."""
+    """A batch, who sent it, and what became of it so far.
+
+    ``attempt`` grows whenever it goes to another ledger than before, which is ``last_ledger``; ``tried``: where a try
+    without an answer may survive; ``refusal``: what it was told last, until it may go again; ``generation``: that of
+    the routing when it was sent.
+    """
 
     __slots__ = (
-        "attempts",
+        "attempt",
         "batch",
         "claims",
         "deadline_ns",
-        "ledgers",
+        "generation",
+        "last_ledger",
         "order",
+        "places",
+        "refusal",
+        "refusals",
         "sender",
         "sent_ns",
         "sequence",
         "size_bytes",
+        "slots",
+        "tried",
     )
 
     def __init__(
@@ -57,9 +72,35 @@ class Parcel:
         self.claims = claims
         self.deadline_ns = deadline_ns
         self.size_bytes = len(batch.index_bytes) + len(batch.payload)
-        self.ledgers: list[str] = []  # where a try without an answer may survive
-        self.attempts = 0
+        self.tried: list[Tried] = []
+        self.attempt = 0
+        self.last_ledger = ""
+        self.places: dict[int, Sequence[int]] = {}  # of a part: by the sequence of a whole, its events' places there
+        self.refusals = 0
+        self.refusal: FedbusError | None = None
         self.sent_ns = 0
+        self.generation = -1
+        self.slots: frozenset[int] | None = None
+
+    def touches(self, other: Parcel) -> bool:
+        """Whether both hold events of one key slot."""
+        return not self.key_slots().isdisjoint(other.key_slots())
+
+    def key_slots(self) -> frozenset[int]:
+        """The key slots of its events."""
+        if self.slots is None:
+            self.slots = frozenset(slot_of(hashed) for hashed in set(self.batch.keys) if hashed)
+        return self.slots
+
+    def goes_to(self, ledger: str) -> None:
+        """It is about to be sent to the instance that writes this ledger."""
+        if ledger != self.last_ledger:
+            self.attempt += 1
+            self.last_ledger = ledger
+
+    def tried_besides(self, ledger: str) -> list[Tried]:
+        """Where tries may survive that whoever writes this ledger does not recognise by the sequence alone."""
+        return [tried for tried in self.tried if tried.ledger != ledger or tried.sequence != self.sequence]
 
     def split(self, owner_of: Callable[[int], str]) -> dict[str, Parcel]:
         """The parcel by owner; itself if there is but one. Parts keep the order of its events."""
@@ -76,16 +117,41 @@ class Parcel:
         claims = [self.claims[place] for place in chosen] if self.claims is not None else None
         part = Parcel(self.sender, self.sender.next_sequence(), self.batch.select(chosen), claims, self.deadline_ns)
         part.order = self.order
-        part.ledgers, part.attempts = list(self.ledgers), self.attempts
+        part.tried, part.attempt, part.refusals, part.refusal = (
+            list(self.tried),
+            self.attempt,
+            self.refusals,
+            self.refusal,
+        )
+        part.places = {sequence: [of[place] for place in chosen] for sequence, of in self.places.items()}
+        part.places[self.sequence] = chosen
         return part
 
-    def stored(self, ledger: str, first_offset: int, instance: str, *, duplicate: bool) -> None:
-        """It is durable from ``first_offset`` of ``ledger`` on."""
-        for offset, claim in enumerate(self.claims or (), first_offset):
-            if claim is not None:
-                ticket, place, id = claim
-                ticket.settle(place, Receipt(id, Position(ledger, offset), instance, duplicate))
+    def stored(self, published: Published, instance: str) -> None:
+        """It is durable."""
+        if self.claims is not None:
+            offsets = self._offsets(published)
+            for (ledger, offset, duplicate), claim in zip(offsets, self.claims, strict=True):
+                if claim is not None:
+                    ticket, place, id = claim
+                    ticket.settle(place, Receipt(id, Position(ledger, offset), instance, duplicate))
         self.sender.settled(self, None)
+
+    def _offsets(self, published: Published) -> Iterator[tuple[str, int, bool]]:
+        """(ledger, offset, whether it had been stored before) of each event."""
+        first, ledger, duplicate = published.first_offset, published.ledger, published.duplicate
+        whole = self.places.get(published.as_sequence)
+        if whole is not None:
+            yield from ((ledger, first + place, True) for place in whole)
+            return
+        copies: dict[int, FirstCopy] = {copy.place: copy for copy in published.first_copies}
+        offset = first
+        for place in range(self.batch.count):
+            if (copy := copies.get(place)) is not None:
+                yield copy.ledger, copy.offset, True
+            else:
+                yield ledger, offset, duplicate
+                offset += 1
 
     def failed(self, error: FedbusError) -> None:
         """It will not be tried again."""
@@ -97,15 +163,28 @@ class Parcel:
     def expired(self, instance: str) -> None:
         """Its deadline has passed while it was with ``instance``."""
         topics = ", ".join(self.batch.topics[:3])
-        unknown = f"; whether they are stored is unknown (a try may survive in {', '.join(self.ledgers)})"
-        self.failed(
-            UnavailableError(
-                f"{self.batch.count} event(s) of {topics}: {instance} did not take them in time"
-                f"{unknown if self.ledgers else '; nothing of them is stored'}. Publish again with the same ids"
+        events = f"{self.batch.count} event(s) of {topics}"
+        if self.tried:
+            ledgers = ", ".join(sorted({tried.ledger for tried in self.tried}))
+            error: FedbusError = UnavailableError(
+                f"{events}: {instance} did not take them in time; whether they are stored is unknown (a try may "
+                f"survive in {ledgers}). Publish again with the same ids"
             )
-        )
+        elif isinstance(self.refusal, OverloadedError):
+            error = OverloadedError(
+                f"{events}: {instance} was overloaded all the time; nothing of them is stored. Publish again later: "
+                f"{self.refusal.detail}",
+                retry_after_ms=self.refusal.retry_after_ms,
+            )
+        else:
+            error = UnavailableError(
+                f"{events}: {instance} did not take them in time; nothing of them is stored. Publish again with the "
+                "same ids"
+            )
+        self.failed(error)
 
     def may_survive_in(self, ledger: str) -> None:
         """A try went there and was not answered."""
-        if ledger and ledger not in self.ledgers:
-            self.ledgers.append(ledger)
+        tried = Tried(ledger, self.sequence)
+        if ledger and tried not in self.tried:
+            self.tried.append(tried)

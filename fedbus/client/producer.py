@@ -14,6 +14,7 @@ from typing import Any, Self
 from zlib import crc32
 
 from fedbus.batch import BatchBuilder
+from fedbus.broker.policies import Policies
 from fedbus.client.event_writer import EventWriter
 from fedbus.client.outbox import Outbox
 from fedbus.client.parcel import Parcel
@@ -21,24 +22,30 @@ from fedbus.client.receipt import Claim, Outcome, Receipt, Ticket
 from fedbus.client.schema_guard import SchemaGuard
 from fedbus.client.window import Window
 from fedbus.clock import Clock
+from fedbus.compression import Compression, check_compression
 from fedbus.errors import FedbusError, UnavailableError
 from fedbus.event import Event
-from fedbus.keys import SLOTS, key_hash
+from fedbus.keys import SLOTS, identity_hash
 from fedbus.limits import Limits
 
 LINGER_MS = 3
 BATCH_EVENTS = 1000
 BATCH_BYTES = 512 * 1024
 TIMEOUT_MS = 30_000
+OPEN_BATCHES = 1024  # being filled at once, one per owner and topic, when batches are compressed
 
 
 class Filling:
-    """A batch being filled for one owner (None: keyless, the owner is picked when it is full)."""
+    """A batch being filled for one owner (None: keyless, the owner is picked when it is full).
 
-    __slots__ = ("builder", "claims", "generation", "owner", "timer")
+    ``topics``: when batches are compressed, which hold one topic each, the fillings of this owner by topic.
+    """
+
+    __slots__ = ("builder", "claims", "generation", "owner", "timer", "topics")
 
     def __init__(self, owner: str | None, generation: int) -> None:
         self.owner = owner
+        self.topics: dict[str, Filling] = {}
         self.generation = generation
         self.builder = BatchBuilder()
         self.claims: list[Claim | None] | None = None  # by event, once there is one
@@ -60,19 +67,28 @@ class Producer:
         batch_events: int = BATCH_EVENTS,
         batch_bytes: int = BATCH_BYTES,
         timeout_ms: int = TIMEOUT_MS,
+        max_in_flight: int = 0,
+        idempotent: bool = False,
+        compression: Compression | None = None,
+        policies: Policies | None = None,
     ) -> None:
         self._outbox = outbox
+        self._turns = outbox.turns
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._linger_s = linger_ms / 1000
         self._batch_events = max(1, min(batch_events, limits.batch_events))
         self._batch_bytes = max(1, min(batch_bytes, limits.batch_bytes // 2))
         self._timeout_ns = timeout_ms * 1_000_000
-        self._window = Window(limits)
+        self._compressed = check_compression(compression) is not None
+        self._policies = policies or Policies()
+        self._source = source
+        self._window = Window(limits, idempotent=idempotent, max_in_flight=max_in_flight)
         self._writer = EventWriter(self._window.name, source, limits, clock, guard)
         self._generation = -1
         self._slots: list[Filling | None] = []  # by key slot; the last is for events without a key
         self._fillings: dict[str | None, Filling] = {}
+        self._by_topic: list[Filling] = []
 
     @property
     def acknowledged(self) -> int:
@@ -112,8 +128,12 @@ class Producer:
         """
         if self._window.failure is not None:
             self._window.raise_failure()
+        identity = 0
+        if self._policies.rules and self._policies.dedup_window_ms(topic):
+            id = id or self._writer.next_id()
+            identity = identity_hash(self._source, id)
         event = self._writer.write(topic, data, key, type, attributes, id, time, content_type)
-        filling = self._add(topic, key, event)
+        filling = self._add(topic, key, event, None, identity)
         if filling is not None:
             self._ship(filling)
             await (asyncio.sleep(0) if self._window.has_room else self._window.room())
@@ -136,7 +156,8 @@ class Producer:
         given = id or self._writer.next_id()
         event = self._writer.write(topic, data, key, type, attributes, given, time, content_type)
         ticket = Ticket(1, self._loop)
-        if (full := self._add(topic, key, event, (ticket, 0, given))) is not None:
+        identity = identity_hash(self._source, given) if self._policies.dedup_window_ms(topic) else 0
+        if (full := self._add(topic, key, event, (ticket, 0, given), identity)) is not None:
             self._ship(full)
         await ticket.done
         outcome = ticket.outcomes[0]
@@ -153,7 +174,8 @@ class Producer:
                 await self._window.room()
             try:
                 self._writer.check(topic, event.datacontenttype, event.payload, event.key, event.attributes)
-                full = self._add(topic, event.key, event.encode(), (ticket, place, event.id))
+                identity = identity_hash(event.source, event.id) if self._policies.dedup_window_ms(topic) else 0
+                full = self._add(topic, event.key, event.encode(), (ticket, place, event.id), identity)
             except FedbusError as error:
                 ticket.settle(place, error)
             else:
@@ -168,25 +190,35 @@ class Producer:
         await self._drain()
         self._window.raise_failure()
 
-    def _add(self, topic: str, key: str | None, event: bytes, claim: Claim | None = None) -> Filling | None:
-        """Put an event into its batch; returns the batch if it is full now."""
-        if self._generation != self._outbox.generation:
+    def _add(
+        self, topic: str, key: str | None, event: bytes, claim: Claim | None = None, identity: int = 0
+    ) -> Filling | None:
+        """Put an event into its batch; returns the batch if it is full now.
+
+        ``identity``: 0, or the hash of its source and id, by which it is placed if it has no key.
+        """
+        if self._generation != self._turns.generation:
             self._new_generation()
-        if key is None:
-            hashed = 0
-            filling = self._slots[SLOTS]
-        else:
+        if key is not None:
             hashed = crc32(key.encode()) or 1  # as keys.key_hash, without the call
             filling = self._slots[hashed & (SLOTS - 1)]
+        elif identity:
+            hashed = identity & 0xFFFFFFFF
+            filling = self._slots[hashed & (SLOTS - 1)]
+        else:
+            hashed = 0
+            filling = self._slots[SLOTS]
         if filling is None:
-            filling = self._filling(key)
+            filling = self._filling(hashed)
+        if self._compressed:
+            filling = self._of_topic(filling, topic)
         builder = filling.builder
-        if len(event) > self._batch_bytes and len(builder):  # together they might be too large
+        if len(event) > self._batch_bytes and builder.count:  # together they might be too large
             self._ship(filling)
             builder = filling.builder
-        builder.add(topic, hashed, event)
+        builder.add(topic, hashed, event, identity)
         if claim is not None or filling.claims is not None:
-            filling.claims = filling.claims or [None] * (len(builder) - 1)
+            filling.claims = filling.claims or [None] * (builder.count - 1)
             filling.claims.append(claim)
         if filling.timer is None:
             loop = self._loop
@@ -195,15 +227,30 @@ class Producer:
                 if self._linger_s
                 else loop.call_soon(self._ship, filling)
             )
-        if builder.size_bytes >= self._batch_bytes or len(builder) >= self._batch_events:
+        if builder.size_bytes >= self._batch_bytes or builder.count >= self._batch_events:
             return filling
         return None
 
-    def _filling(self, key: str | None) -> Filling:
-        if key is None:
+    def _of_topic(self, filling: Filling, topic: str) -> Filling:
+        found = filling.topics.get(topic)
+        if found is None:
+            if len(self._by_topic) >= OPEN_BATCHES:  # bounded memory: what has waited longest goes first
+                self._forget_topics()
+            found = filling.topics[topic] = Filling(filling.owner, filling.generation)
+            self._by_topic.append(found)
+        return found
+
+    def _forget_topics(self) -> None:
+        for filling in self._by_topic:
+            self._ship(filling)
+        self._by_topic.clear()
+        for filling in self._fillings.values():
+            filling.topics.clear()
+
+    def _filling(self, hashed: int) -> Filling:
+        if not hashed:
             filling = self._slots[SLOTS] = self._fillings.setdefault(None, Filling(None, self._generation))
             return filling
-        hashed = key_hash(key)
         try:
             owner = self._outbox.owner(hashed)
         except UnavailableError:
@@ -213,9 +260,10 @@ class Producer:
 
     def _new_generation(self) -> None:
         """Keys may have other owners now: what was collected goes out first."""
+        self._forget_topics()
         for filling in self._fillings.values():
             self._ship(filling)
-        self._generation = self._outbox.generation
+        self._generation = self._turns.generation
         self._slots = [None] * (SLOTS + 1)
         self._fillings = {}
 
@@ -224,16 +272,17 @@ class Producer:
             filling.timer.cancel()
             filling.timer = None
         builder, claims = filling.builder, filling.claims
-        if not len(builder):
+        if not builder.count:
             return
         filling.builder, filling.claims = BatchBuilder(), None
         deadline_ns = self._clock.monotonic_ns() + self._timeout_ns
-        parcel = Parcel(self._window, self._window.next_sequence(), builder.build(), claims, deadline_ns)
+        batch = builder.build(compressed=self._compressed)
+        parcel = Parcel(self._window, self._window.next_sequence(), batch, claims, deadline_ns)
         self._window.add([parcel])
-        known = filling.owner if filling.generation == self._outbox.generation else None
+        known = filling.owner if filling.generation == self._turns.generation else None
         self._outbox.post(parcel, known or None)
 
     async def _drain(self) -> None:
-        for filling in list(self._fillings.values()):
+        for filling in (*self._fillings.values(), *self._by_topic):
             self._ship(filling)
         await self._window.empty()

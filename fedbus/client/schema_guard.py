@@ -1,24 +1,24 @@
 """The client's own look at schemas: data that does not fit its topic's schema is refused before it is sent.
 
-Fed from the bootstrap (and its repetitions): subject → newest schema, and the topics' policies in their order of
-precedence. Topics without a schema cost nothing: a producer asks once per topic and :attr:`SchemaGuard.version`.
+Fed from the bootstrap (and its repetitions): subject → newest schema, and the topics' policies.
+Topics without a schema cost nothing: a producer asks once per topic and :attr:`SchemaGuard.version`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from fedbus.topic import FilterSet
+from fedbus.broker.policies import Policies, TopicRule
 
 
 class PushedPolicy(msgspec.Struct, frozen=True, array_like=True):
-    """A topic policy as it bears on schemas; the first whose filter takes the topic holds."""
+    """A topic policy as it bears on schemas."""
 
     filter: str
     subject: str | None
-    validation: str
+    validation: Literal["registered", "schema", "none"]
 
 
 class PushedSchemas(msgspec.Struct, frozen=True):
@@ -35,7 +35,7 @@ class SchemaGuard:
         self.version = 0
         self._pushed = PushedSchemas()
         self._schemas: Any = None  # SubjectSchemas; its validator is loaded when there is a schema
-        self._policies: list[tuple[FilterSet, PushedPolicy]] = []
+        self._policies = Policies()
         self.replace(pushed or {})
 
     def replace(self, pushed: dict[str, Any]) -> None:
@@ -46,13 +46,14 @@ class SchemaGuard:
         from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas
 
         self._pushed = new
-        self._policies = [(FilterSet([policy.filter]), policy) for policy in new.policies]
+        self._policies = Policies(
+            TopicRule(filter=each.filter, schema_subject=each.subject, validation=each.validation)
+            for each in new.policies
+        )
 
         def policy_of(topic: str) -> SubjectPolicy:
-            for filters, policy in self._policies:
-                if filters.matches(topic):
-                    return SubjectPolicy(policy.subject, policy.validation)  # type: ignore[arg-type]
-            return SubjectPolicy()
+            rule = self._policies.rule(topic)
+            return SubjectPolicy(rule.schema_subject, rule.validation)
 
         if self._schemas is None:
             self._schemas = SubjectSchemas(policy_of)

@@ -7,18 +7,17 @@ again in the next session if this one ends before they are confirmed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 
 from fedbus.broker import protocol as wire
+from fedbus.client.confirmations import Confirmations, Waiting
 from fedbus.client.connection import Connection
 from fedbus.errors import UnavailableError
 from fedbus.ranges import Range
 
 LINGER_S = 0.005
 ACKS_AT_ONCE = 1000
-DURABLE_S = 10.0  # how long a waiting ack waits
-
-Waiting = list[asyncio.Future[None]]
+MOVED = "the group was moved or made anew since then: the event may be delivered again"
 
 
 class Settling:
@@ -26,78 +25,83 @@ class Settling:
 
     def __init__(self, number: int, connection: Connection, elsewhere: Callable[[str, list[int]], None]) -> None:
         self.standing = False  # whether there is a session to send in
+        self.ended = False
         self._number = number
         self._connection = connection
         self._elsewhere = elsewhere
         self._loop = asyncio.get_running_loop()
         self._acks: dict[str, list[int]] = {}
         self._count = 0
-        self._waiting: Waiting = []
+        self._confirmations = Confirmations(connection.endpoint, self.flush)
         self._unconfirmed: dict[int, tuple[dict[str, list[int]], Waiting]] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._ended = False
 
     @property
     def open(self) -> bool:
         """Whether anything is collected, or sent and waited for."""
-        return bool(self._acks or self._waiting or self._unconfirmed)
+        return bool(self._acks or self._confirmations or self._unconfirmed)
 
     async def ack(self, ledger: str, offset: int, *, wait: bool) -> None:
         """Acknowledge one event; with ``wait`` return when that is durable, or raise after 10 s."""
         self.note(ledger, (offset,))
         if wait:
-            await self.confirm(DURABLE_S)
+            await self._confirmations.wait()
 
-    async def nack(self, ledger: str, offset: int, *, delay_ms: int) -> None:
+    async def ack_many(self, offsets: Mapping[str, Sequence[int]], *, wait: bool) -> None:
+        """Acknowledge many events at once; with ``wait`` return when that is durable, or raise after 10 s."""
+        for ledger, some in offsets.items():
+            self.note(ledger, some)
+        if wait:
+            await self._confirmations.wait()
+
+    async def nack(self, ledger: str, offset: int, *, delay_ms: int | None, dead_letter: str) -> None:
         """Give one event back."""
-        self._connection.send(wire.Nack(self._number, [wire.Settled(ledger, [(offset, offset + 1)])], delay_ms))
+        if self.standing:
+            settled = [wire.Settled(ledger, [(offset, offset + 1)])]
+            self._connection.send(wire.Nack(self._number, settled, -1 if delay_ms is None else delay_ms, dead_letter))
 
     async def extend(self, ledger: str, offset: int) -> None:
         """Start the deadline of one event anew."""
-        self._connection.send(wire.Extend(self._number, [wire.Settled(ledger, [(offset, offset + 1)])]))
+        if self.standing:
+            self._connection.send(wire.Extend(self._number, [wire.Settled(ledger, [(offset, offset + 1)])]))
 
-    def note(self, ledger: str, offsets: Iterable[int]) -> None:
+    def note(self, ledger: str, offsets: Sequence[int]) -> None:
         """Collect acknowledgements."""
-        if self._ended:
+        if self.ended:
             self._elsewhere(ledger, list(offsets))
             return
         collected = self._acks.get(ledger)
         if collected is None:
             collected = self._acks[ledger] = []
         collected.extend(offsets)
-        self._count += 1
-        if self._timer is None:
-            self._timer = self._loop.call_later(LINGER_S, self.flush)
-        elif self._count == ACKS_AT_ONCE:
+        before, self._count = self._count, self._count + len(offsets)
+        if before < ACKS_AT_ONCE <= self._count:
             self.flush()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(LINGER_S, self.flush)
 
     async def confirm(self, timeout_s: float) -> None:
         """Send what is collected and wait until it is durable; :class:`UnavailableError` after ``timeout_s``."""
-        done = self._loop.create_future()
-        self._waiting.append(done)
-        self._loop.call_soon(self.flush)  # with those of other tasks that are ready now
         try:
-            await asyncio.wait_for(done, timeout_s)
+            await asyncio.wait_for(self._confirmations.wait(), timeout_s)
         except TimeoutError:
-            raise UnavailableError(
-                f"{self._connection.endpoint} did not confirm acknowledgements within {timeout_s:.0f} s: their events "
-                "may be delivered again"
-            ) from None
+            raise self._confirmations.late(timeout_s) from None
 
     def flush(self) -> None:
         """Send what is collected, if there is a session."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if not self.standing or not (self._acks or self._waiting):
+        awaited = bool(self._confirmations)
+        if not self.standing or not (self._acks or awaited):
             return
-        acks, waiting = self._acks, self._waiting
+        acks = self._acks
         settled = [wire.Settled(ledger, as_ranges(offsets)) for ledger, offsets in acks.items()]
-        request = self._connection.request(lambda answer: self._answered(request, answer)) if waiting else 0
+        request = self._connection.request(lambda answer: self._answered(request, answer)) if awaited else 0
         if self._connection.send(wire.Ack(self._number, settled, request)):
-            self._acks, self._waiting, self._count = {}, [], 0
-            if waiting:
-                self._unconfirmed[request] = (acks, waiting)
+            self._acks, self._count = {}, 0
+            if awaited:
+                self._unconfirmed[request] = (acks, self._confirmations.take())
         else:
             self._connection.forget(request)
             self._timer = self._loop.call_later(LINGER_S * 10, self.flush)
@@ -113,25 +117,31 @@ class Settling:
         self.standing = True
         self.flush()
 
+    def void(self) -> None:
+        """The group was moved, or is another one by now: what it delivered before cannot be settled any more."""
+        self.interrupted()
+        self.ended = True
+        self._elsewhere = lambda *_: None
+        self._acks.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._confirmations.refuse(MOVED)
+
     def end(self) -> None:
         """The instance is gone, or the subscription ends."""
         self.interrupted()
-        self._ended = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self.ended = True
         for ledger, offsets in self._acks.items():
             self._elsewhere(ledger, offsets)
-        for future in self._waiting:
-            if not future.done():
-                future.set_exception(
-                    UnavailableError(f"{self._connection.endpoint} went away before it confirmed an acknowledgement")
-                )
+        if self._timer is not None:
+            self._timer.cancel()
+        endpoint = self._connection.endpoint
+        self._confirmations.give_up(UnavailableError(f"{endpoint} went away before it confirmed an acknowledgement"))
 
     def _answered(self, request: int, answer: wire.FromInstance) -> None:
         if isinstance(answer, wire.Ok):
-            for future in self._unconfirmed.pop(request)[1]:
-                if not future.done():
-                    future.set_result(None)
+            for waiters in self._unconfirmed.pop(request)[1]:
+                waiters.settle(None)
         else:
             self._take_back(request)
             self._timer = self._timer or self._loop.call_later(LINGER_S * 10, self.flush)
@@ -140,7 +150,7 @@ class Settling:
         acks, waiting = self._unconfirmed.pop(request)
         for ledger, offsets in acks.items():
             self._acks.setdefault(ledger, []).extend(offsets)
-        self._waiting += waiting
+        self._confirmations.put_back(waiting)
 
 
 def as_ranges(offsets: list[int]) -> list[Range]:

@@ -7,21 +7,23 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from types import TracebackType
-from typing import Self
+from typing import Self, TypedDict
 
-from fedbus.broker.protocol import EARLIEST, LATEST
+import msgspec
+
+from fedbus.broker.group_spec import checked_options
+from fedbus.broker.protocol import EARLIEST, LATEST, GroupOptions
 from fedbus.client.connection import Connection
 from fedbus.client.inflow import Arrived, Inflow, SubscriptionSpec
 from fedbus.client.start import StartLike, parse_start
 from fedbus.errors import ClosedError, InvalidEventError, TooLargeError, UnavailableError
-from fedbus.event import Arrival, Event
+from fedbus.event import Arrival, Event, by_settlement
 from fedbus.limits import Limits
 from fedbus.position import encode_cursor
 from fedbus.topic import check_filter
 
 START_S = 10.0
 MAX_IN_FLIGHT = 2000
-ACK_DEADLINE_MS = 30_000
 
 log = logging.getLogger("fedbus.client")
 
@@ -30,8 +32,8 @@ def subscription_spec(
     filters: str | Iterable[str],
     group: str | None,
     start: StartLike | None,
-    max_in_flight: int,
-    ack_deadline_ms: int,
+    max_in_flight: int | None,
+    options: GroupOptions,
     limits: Limits,
 ) -> SubscriptionSpec:
     """Check what a user asks for; groups start at the earliest event by default, live ones at the latest."""
@@ -39,8 +41,20 @@ def subscription_spec(
     if not 0 < len(patterns) <= limits.filters_per_group:
         raise TooLargeError(f"{len(patterns)} filters: a subscription has 1 to {limits.filters_per_group}")
     default = EARLIEST if group else LATEST
-    credit = max(1, min(max_in_flight, limits.member_credit_events))
-    return SubscriptionSpec(patterns, group or "", parse_start(start) if start else default, credit, ack_deadline_ms)
+    credit = max(1, min(max_in_flight or MAX_IN_FLIGHT, limits.member_credit_events))
+    if group:
+        options = checked_options(msgspec.structs.replace(options, max_in_flight=max_in_flight or 0), group)
+    return SubscriptionSpec(patterns, group or "", parse_start(start) if start else default, credit, options)
+
+
+class GroupDelivery(TypedDict, total=False):
+    """How a new group delivers; see :class:`~fedbus.broker.protocol.GroupOptions` for meanings and defaults."""
+
+    ack_deadline_ms: int
+    max_deliveries: int
+    dead_letter_topic: str
+    backoff_min_ms: int
+    backoff_max_ms: int
 
 
 class Subscription:
@@ -97,9 +111,14 @@ class Subscription:
     async def take(self, max_events: int, timeout_s: float) -> list[Event]:
         """Up to ``max_events`` events: waits up to ``timeout_s`` seconds for the first, and for no other."""
         try:
-            events = [await asyncio.wait_for(anext(self), timeout_s)]
+            first = await asyncio.wait_for(anext(self), timeout_s)
         except (TimeoutError, StopAsyncIteration):
             return []
+        return [first, *self.take_queued(max_events - 1)]
+
+    def take_queued(self, max_events: int) -> list[Event]:
+        """Up to ``max_events`` of the events that are here already."""
+        events: list[Event] = []
         while len(events) < max_events:
             event = next(self._events, None)
             if event is not None:
@@ -109,6 +128,17 @@ class Subscription:
             else:
                 break
         return events
+
+    def drop_queued(self) -> None:
+        """Hand out nothing of what is here: it is too old, its instances deliver it again."""
+        self._events = iter(())
+        if self.inflow is not None:
+            self.inflow.queue.clear()
+
+    async def ack(self, events: Iterable[Event], *, wait: bool = False) -> None:
+        """Acknowledge several events at once, cheaper than one by one; with ``wait`` return when that is durable."""
+        for settlement, offsets in by_settlement(events).items():
+            await settlement.ack_many(offsets, wait=wait)
 
     def cursor(self) -> str:
         """Where a stream goes on after the events handed out so far: an opaque text for ``start``."""
@@ -125,7 +155,7 @@ class Subscription:
 
     def _decode(self, inflow: Inflow, arrived: Arrived) -> Iterator[Event]:
         attachment, deliver, floor, read = arrived.attachment, arrived.deliver, arrived.floor, inflow.read
-        ledger, delivery, decode = deliver.ledger, deliver.delivery, Event.decode
+        ledger, delivery, flags, decode = deliver.ledger, deliver.delivery, deliver.flags, Event.decode
         settlement = attachment.settling if self.spec.group else None
         inflow.reading = arrived
         offsets: Iterable[int] = chain.from_iterable(range(start, end) for start, end in deliver.ranges)
@@ -140,7 +170,7 @@ class Subscription:
             if offset < floor:
                 continue
             try:
-                event = decode(data, Arrival(topic, ledger, offset, delivery, settlement))
+                event = decode(data, Arrival(topic, ledger, offset, delivery, settlement, flags))
             except InvalidEventError as error:
                 log.error("the event at %s:%d cannot be read and is skipped: %s", ledger, offset, error)  # noqa: TRY400
                 continue

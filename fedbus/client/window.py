@@ -14,16 +14,18 @@ from fedbus.limits import Limits
 class Window:
     """The parcels of one producer that are not settled; bounded in batches, bytes and span of sequences.
 
-    The span keeps every retry inside the owners' dedup windows: below them "already stored" can no longer be told.
+    ``max_in_flight`` (batches) narrows the limits. The span keeps every retry inside the owners' dedup windows: below
+    them "already stored" can no longer be told.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, *, idempotent: bool = False, max_in_flight: int = 0) -> None:
+        self.idempotent = idempotent
         self.name = secrets.token_hex(8)  # the producer's id on the wire
         self.sequence = 0
         self.acknowledged = 0  # events that are durable
         self.failed = 0  # events without a ticket that are not
         self.failure: FedbusError | None = None  # why the first of them failed
-        self._max_batches = limits.publish_window_batches
+        self._max_batches = min(max_in_flight or limits.publish_window_batches, limits.publish_window_batches)
         self._max_bytes = limits.publish_window_bytes
         self._max_span = max(1, limits.dedup_window_batches // 2)
         self._parcels: dict[int, Parcel] = {}

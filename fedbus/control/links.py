@@ -1,7 +1,7 @@
 """Links: which instance of this region pulls which origin ledger, and for which filters (protocol rules 18, 19).
 
-A receiver stays the receiver of an origin ledger: it has the events pulled so far, and dispatches them. Only when it
-was drained does the ledger pass on, to the instance that adopted what it held; one that is merely silent is waited for.
+A receiver stays the receiver of an origin ledger: it has the events pulled so far, and dispatches them. When another
+instance takes over the dispatch of what it wrote, the origin ledger passes on with that, in the same transaction.
 """
 
 from __future__ import annotations

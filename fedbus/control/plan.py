@@ -273,7 +273,7 @@ class _Draft:
         return None
 
     def _drain(self) -> None:
-        """Order the best candidates to drain, at most a step at a time, never a region's last or a node's last."""
+        """Order the best candidates to drain, at most a step at a time, never a region's last."""
         under_way = len(self.leaving | {each.id for each in self.view.instances if each.state == "draining"})
         sizes = {size.name: size for size in self.view.sizes}
         unit = self.view.new_size(self.now_ns)
@@ -283,10 +283,7 @@ class _Draft:
             if under_way + len(self.directives) >= self.settings.scale_in_step or len(staying) <= keep:
                 break
             share = worth(sizes.get(instance.size, unit), unit)
-            sibling = any(each.node == instance.node and each.id != instance.id for each in staying)
-            if left - share + _ROUNDING < self.required.floor or (
-                self.settings.drain_needs_node_sibling and not sibling
-            ):
+            if left - share + _ROUNDING < self.required.floor:
                 continue
             left -= share
             staying.remove(instance)
@@ -302,7 +299,7 @@ class _Draft:
             )
         drained = ", ".join(str(each.instance) for each in self.directives)
         self.said.append(
-            f"drain {drained}" if drained else "nothing can be drained: one is draining, or none has a sibling"
+            f"drain {drained}" if drained else "nothing can be drained: one is draining, or the rest is needed"
         )
 
     def _enough(self) -> str:

@@ -101,8 +101,6 @@ class PlanSettings(msgspec.Struct, frozen=True, kw_only=True):
     """… for this long: it is more often the view that broke than the instances."""
     takeover_s: float = 900.0
     """How long a lost neighbour's load is expected on top; after that the observed load contains it."""
-    drain_needs_node_sibling: bool = True
-    """Drain only where another instance of the same node can serve the closed ledgers."""
 
 
 class RegionView(msgspec.Struct, frozen=True, kw_only=True):

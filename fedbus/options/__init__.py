@@ -10,7 +10,7 @@ from fedbus.options.load import load_federation
 from fedbus.options.quantity import PortRange
 from fedbus.options.reference import commented_yaml
 from fedbus.options.regions import AdvertiseOptions, InstanceBounds, InstanceSize, ListenOptions, RegionOptions
-from fedbus.options.topics import TopicPolicy, TopicsOptions, policy_for
+from fedbus.options.topics import TopicPolicy, TopicsOptions
 
 __all__ = [
     "AdvertiseOptions",
@@ -32,5 +32,4 @@ __all__ = [
     "TriggerOptions",
     "commented_yaml",
     "load_federation",
-    "policy_for",
 ]

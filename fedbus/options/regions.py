@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from fedbus.control.capacity import InstanceSize as Capacity
-from fedbus.options.quantity import PortRange, Ports, SizeBytes
+from fedbus.control.holders import AUTO, Settings
+from fedbus.options.quantity import DurationMs, PortRange, Ports, SizeBytes
 from fedbus.options.section import Section
 
 REGION_ID = re.compile(r"[a-z0-9][a-z0-9.-]{0,61}[a-z0-9]")
@@ -103,16 +104,19 @@ class RegionOptions(Section):
         default_factory=lambda: {"small": InstanceSize()}, min_length=1, description="Instance sizes by name."
     )
     instances: InstanceBounds = Field(default_factory=InstanceBounds, description="How many instances.")
-    replicas: int = Field(
-        1, ge=1, description="Copies of each ledger (R). This version keeps one, on the instance that wrote it."
+    replicas: Literal["auto"] | Annotated[int, Field(ge=1, le=5)] = Field(
+        "auto",
+        description="Copies of each ledger (R), on as many instances; auto: 2 if the region has two instances, else 1.",
     )
-
-    @field_validator("replicas")
-    @classmethod
-    def _one_copy(cls, replicas: int) -> int:
-        if replicas > 1:
-            raise ValueError(f"{replicas} copies: this version keeps one copy of each ledger; set replicas to 1")
-        return replicas
+    min_copies: int = Field(
+        1, ge=1, le=5, description="With fewer copies than this publishing is refused (503, to be tried again)."
+    )
+    takeover_after_ms: DurationMs = Field(
+        5000,
+        ge=1000,
+        alias="takeover_after",
+        description="An instance silent for so long loses its ledgers to the others that hold them.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> RegionOptions:
@@ -123,6 +127,9 @@ class RegionOptions(Section):
             raise ValueError(f"listen.ports {ports} has fewer ports than instances.max ({self.instances.max})")
         if mapped is not None and (ports is None or mapped.last - mapped.first != ports.last - ports.first):
             raise ValueError(f"advertise.ports {mapped} needs listen.ports with as many ports")
+        copies = 2 if self.replicas == "auto" else self.replicas
+        if self.min_copies > copies:
+            raise ValueError(f"min_copies ({self.min_copies}) is more than the {copies} copies there are at most")
         return self
 
     @property
@@ -135,6 +142,14 @@ class RegionOptions(Section):
         """The sizes as the control plane knows them."""
         return tuple(
             Capacity(name, size.events_per_s, float(size.bytes_per_s), size.cost) for name, size in self.sizes.items()
+        )
+
+    def replication(self) -> Settings:
+        """As the control plane knows it."""
+        return Settings(
+            replicas=AUTO if self.replicas == "auto" else self.replicas,
+            min_copies=self.min_copies,
+            takeover_ns=self.takeover_after_ms * 1_000_000,
         )
 
     @property

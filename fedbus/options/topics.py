@@ -1,23 +1,21 @@
 """Topic policies: which filter's rules hold for a topic. The most specific filter wins, a tie is an error.
 
 Specific means: more literal tokens; then fewer ``>``; then fewer ``*``. A policy is not merged with less specific ones:
-what it does not say has its default.
+what it does not say has its default. The file's policies are a beginning: they go into the regions' stores, where they
+can be changed (``fedbus topic set``); what decides for a topic is in ``broker/policies.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import combinations
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from fedbus.errors import ConfigurationError, InvalidTopicError
-from fedbus.options.quantity import DurationMs
+from fedbus.broker.policies import NO_LIMIT, WEEK_MS, TopicRule, ties
+from fedbus.errors import InvalidTopicError
+from fedbus.options.quantity import DurationMs, SizeBytes
 from fedbus.options.section import Section
-from fedbus.topic import FilterSet, check_filter
-
-WEEK_MS = 7 * 86_400_000
+from fedbus.topic import check_filter
 
 
 def _is_filter(pattern: str) -> str:
@@ -35,7 +33,24 @@ class TopicPolicy(Section):
 
     filter: Filter = Field(description="Topics it is about: `orders.>`, `orders.*.created`.")
     retention_ms: DurationMs = Field(
-        WEEK_MS, gt=0, alias="retention", description="Events are kept at least this long."
+        WEEK_MS,
+        gt=0,
+        alias="retention",
+        description="Events are kept at least this long. Whole closed ledgers are dropped, once this has passed for "
+        "every topic in them.",
+    )
+    retention_bytes: SizeBytes | None = Field(
+        None,
+        gt=0,
+        description="And no longer, once newer closed ledgers of the region that hold topics of this filter add up to "
+        "this size (one copy counted; the ledgers being written come on top). None: kept by age alone.",
+    )
+    dedup_window_ms: DurationMs | None = Field(
+        None,
+        gt=0,
+        alias="dedup_window",
+        description="Events with the same CloudEvents source and id are stored once within this time. None: not looked "
+        "at.",
     )
     schema_subject: str | None = Field(None, min_length=1, description="Subject in the schema registry.")
     validation: Literal["registered", "schema", "none"] = Field(
@@ -44,50 +59,16 @@ class TopicPolicy(Section):
         "`schema`, always (without one nothing can be published); `none`, never.",
     )
 
-
-def specificity(pattern: str) -> tuple[int, int, int]:
-    """Order of precedence: literal tokens, no ``>``, no ``*``; the greater wins."""
-    tokens = pattern.split(".")
-    open_ended = tokens[-1] == ">"
-    stars = tokens.count("*")
-    return len(tokens) - open_ended - stars, -open_ended, -stars
-
-
-def overlap(one: str, other: str) -> bool:
-    """Whether some topic fits both filters."""
-    left, right = one.split("."), other.split(".")
-    for mine, theirs in zip(left, right, strict=False):
-        if ">" in (mine, theirs):
-            return True
-        if "*" not in (mine, theirs) and mine != theirs:
-            return False
-    return len(left) == len(right)
-
-
-def ties(policies: Iterable[TopicPolicy]) -> list[tuple[str, str]]:
-    """Pairs of filters between which nothing decides for some topic."""
-    return [
-        (one.filter, other.filter)
-        for one, other in combinations(policies, 2)
-        if specificity(one.filter) == specificity(other.filter) and overlap(one.filter, other.filter)
-    ]
-
-
-def policy_for(topic: str, policies: Iterable[TopicPolicy]) -> TopicPolicy:
-    """The most specific policy whose filter takes the topic, else the defaults; ConfigurationError on a tie."""
-    fitting = sorted(
-        (policy for policy in policies if FilterSet([policy.filter]).matches(topic)),
-        key=lambda policy: specificity(policy.filter),
-        reverse=True,
-    )
-    if not fitting:
-        return TopicPolicy(filter=">")
-    tied = [policy.filter for policy in fitting if specificity(policy.filter) == specificity(fitting[0].filter)]
-    if len(tied) > 1:
-        raise ConfigurationError(
-            f"topic {topic}: the policies {' and '.join(tied)} are equally specific; make one of them more specific"
+    def rule(self) -> TopicRule:
+        """As the data plane holds it."""
+        return TopicRule(
+            filter=self.filter,
+            retention_ms=self.retention_ms,
+            retention_bytes=self.retention_bytes or NO_LIMIT,
+            dedup_window_ms=self.dedup_window_ms or 0,
+            schema_subject=self.schema_subject,
+            validation=self.validation,
         )
-    return fitting[0]
 
 
 class TopicsOptions(Section):
@@ -99,11 +80,11 @@ class TopicsOptions(Section):
     @field_validator("policies")
     @classmethod
     def _decidable(cls, policies: tuple[TopicPolicy, ...]) -> tuple[TopicPolicy, ...]:
-        if found := ties(policies):
+        if found := ties(policy.filter for policy in policies):
             one, other = found[0]
             raise ValueError(f"filters {one} and {other} are equally specific and some topic fits both")
         return policies
 
-    def policy_for(self, topic: str) -> TopicPolicy:
-        """The policy that holds for a topic."""
-        return policy_for(topic, self.policies)
+    def rules(self) -> list[TopicRule]:
+        """As the data plane holds them."""
+        return [policy.rule() for policy in self.policies]

@@ -24,9 +24,10 @@ from typing import Self
 from fedbus.errors import EnvironmentUnusableError
 from fedbus.storage.durable import fsync_directory
 
-VERSION = 1
+VERSION = 2
 _UNFINISHED = ".new-"  # prefix of files that a crash may leave behind
 _PRIVATE = 0o700
+_PID_BYTES = 10
 _REMEDY = "make it writable or choose another with data.directory or FEDBUS_DATA__DIRECTORY"
 
 
@@ -107,8 +108,8 @@ class DirectoryLock:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            # In place, so that it needs no room on a full disk.
+            os.pwrite(descriptor, f"{os.getpid():<{_PID_BYTES}}\n".encode(), 0)
         except BlockingIOError:
             os.close(descriptor)
             holder = self.holder()
@@ -126,7 +127,7 @@ class DirectoryLock:
         """Give the lock back; nothing if it is not held. The file stays: deleting it would split later holders."""
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, b" " * _PID_BYTES, 0)
             os.close(self._descriptor)
             self._descriptor = None
 

@@ -6,9 +6,12 @@ step here can be repeated after a crash in its middle and then ends in the same 
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
+# The disk says no and nothing is broken: full, over quota, file size limit.
+REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 COPY_BYTES = 1 << 20
 PART_SUFFIX = ".part"  # a file not yet complete: overwritten by the next try, never read
 

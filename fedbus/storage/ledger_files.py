@@ -1,10 +1,7 @@
-"""The ledger files of one instance: closed ledgers to read, and one open ledger to append to.
+"""The ledger files of one instance: the ledger it writes, its earlier ones, and copies of others'.
 
-Layout: ``<directory>/ledgers/<epoch>/<number of the first record>.seg``, with an ``.idx`` beside each sealed segment
-and ``quarantine/`` for torn tails. Each incarnation creates one ledger; earlier ones never change again. That only one
-process at a time is here is seen to by the data directory's lock. ``open``, ``create``, ``append``, ``sync``,
-``roll_segment`` and ``close`` belong to one thread at a time; ``read``, ``ledgers`` and the properties may be called
-from others meanwhile.
+That only one process at a time is here is seen to by the data directory's lock. What changes files belongs to one
+thread at a time (the committer's, and the scrubber's for repairs); reads may come from others meanwhile.
 """
 
 from __future__ import annotations
@@ -14,77 +11,25 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import msgspec
-
 from fedbus.broker.record import Record
-from fedbus.errors import NotFoundError, StorageError
+from fedbus.errors import StorageError
 from fedbus.limits import Limits
 from fedbus.position import LedgerId
-from fedbus.storage.durable import make_directory
-from fedbus.storage.ledger_reader import EventsRead, LedgerReader
-from fedbus.storage.recovery import recover_ledger
-from fedbus.storage.segment import SegmentHeader
-from fedbus.storage.segment_index import Damage, Mark, Segment
-from fedbus.storage.segment_writer import SegmentWriter
-from fedbus.storage.state_records import state_records
+from fedbus.storage.held_ledger import HeldLedger, LedgerDisk
+from fedbus.storage.ledger_directory import LedgerDirectory
+from fedbus.storage.ledger_info import LedgerInfo, info
+from fedbus.storage.ledger_note import has_note, known_confirmed, read_note
+from fedbus.storage.ledger_reads import LedgerReads
+from fedbus.storage.recovery import recover_ledger, recover_runs
 
-LEDGERS = "ledgers"
-# The disk says no and nothing is broken: full, over quota, file size limit.
-REFUSALS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_ROLL_COPIES_FROM = 4  # a copy's segment may be rolled from a quarter of the usual size on
 
 
-class LedgerInfo(msgspec.Struct, frozen=True):
-    """One ledger: offsets ``[first_offset, end_offset)`` are durable here; ``next_number`` is past the last record."""
-
-    id: str
-    first_offset: int
-    end_offset: int
-    next_number: int
-    closed: bool
-    damage: tuple[Damage, ...]
-    size_bytes: int
-    segments: int
-
-
-class _Ledger:
-    """A ledger's segments; the tuple is replaced, never changed, so that readers may hold on to it."""
-
-    __slots__ = ("directory", "id", "segments")
-
-    def __init__(self, id: str, directory: Path, segments: Sequence[Segment]) -> None:
-        self.id = id
-        self.directory = directory
-        self.segments = tuple(segments)
-
-    @property
-    def end(self) -> Mark:
-        """The durable end."""
-        return self.segments[-1].index.end if self.segments else Mark(0, 0, 0)
-
-    def info(self, *, closed: bool) -> LedgerInfo:
-        """What there is to know about it now."""
-        segments, end = self.segments, self.end
-        return LedgerInfo(
-            id=self.id,
-            first_offset=segments[0].index.first_offset if segments else 0,
-            end_offset=end.offset,
-            next_number=end.number,
-            closed=closed,
-            damage=tuple(damage for segment in segments for damage in sorted(segment.index.damage, key=_start)),
-            size_bytes=sum(segment.index.end.position for segment in segments),
-            segments=len(segments),
-        )
-
-
-def _start(damage: Damage) -> int:
-    return damage.start
-
-
-class LedgerFiles:
+class LedgerFiles(LedgerReads):
     """All ledgers in an instance's directory.
 
     ``now_ms`` gives Unix time for segment headers; ``fdatasync`` is what makes appends durable (tests let it fail).
-    ``set_aside`` lists the torn tails that :meth:`open` moved to quarantine.
+    ``set_aside`` lists what :meth:`open` moved to quarantine. ``current`` is the ledger being written.
     """
 
     def __init__(
@@ -97,18 +42,12 @@ class LedgerFiles:
         *,
         fdatasync: Callable[[int], None] = os.fdatasync,
     ) -> None:
+        super().__init__(str(directory))
         self.limits = limits
         self.set_aside: list[Path] = []
-        self._root = directory / LEDGERS
-        self._region = region
-        self._instance = instance
-        self._now_ms = now_ms
-        self._fdatasync = fdatasync
-        self._ledgers: dict[str, _Ledger] = {}  # oldest first; replaced when one is added
-        self._current: _Ledger | None = None
-        self._writer: SegmentWriter | None = None
-        self._failure = ""
-        self._reader = LedgerReader()
+        self.current: HeldLedger | None = None
+        self._directory = LedgerDirectory(directory, region, instance)
+        self._disk = LedgerDisk(now_ms, fdatasync, self.reader, limits.segment_bytes // _ROLL_COPIES_FROM)
 
     def open(self) -> None:
         """Recover what is there (see :mod:`fedbus.storage.recovery`); nothing is written to until :meth:`create`.
@@ -116,148 +55,115 @@ class LedgerFiles:
         Raises :class:`StorageError` if the files cannot be read, or are not this software's or this instance's.
         """
         try:
-            make_directory(self._root)
-            epochs = sorted(int(path.name) for path in self._root.iterdir() if path.name.isdecimal())
-            for epoch in epochs:
-                ledger = self._name(epoch)
-                directory = self._root / str(epoch)
-                segments = recover_ledger(directory, ledger, newest=epoch == epochs[-1], set_aside=self.set_aside)
-                self._ledgers[ledger] = _Ledger(ledger, directory, segments)
+            found = list(self._directory.found())
+            newest = max((id for id in found if self._directory.is_own(id)), default=None)
+            self._ledgers = {str(id): self._recovered(id, newest=id == newest) for id in found}
         except OSError as error:
             raise StorageError(
-                f"the ledgers in {self._root} cannot be opened: {error}. Nothing was deleted; check the disk, its free "
-                "space and who may read and write there."
+                f"the ledgers in {self._where} cannot be opened: {error}. Nothing was deleted; check the disk, its "
+                "free space and who may read and write there."
             ) from error
 
-    def _name(self, epoch: int) -> str:
-        return str(LedgerId(self._region, self._instance, epoch))
+    def _recovered(self, id: LedgerId, *, newest: bool) -> HeldLedger:
+        ledger, place = str(id), self._directory.place(id)
+        held = HeldLedger(ledger, place, self._disk, read_note(place))
+        before = len(self.set_aside)
+        if self._directory.is_own(id) and not has_note(place):
+            segments = recover_ledger(place, ledger, newest=newest, set_aside=self.set_aside)
+            runs = [segments] if segments else []
+        else:
+            runs = recover_runs(place, ledger, confirmed=known_confirmed(held.record), set_aside=self.set_aside)
+        held.recovered(runs, torn=len(self.set_aside) > before)
+        record = held.record
+        if record is not None and record.end_number is not None and held.end.number > record.end_number:
+            held.cut(record.end_number)  # a sync had failed, and what it was to make durable is there all the same
+        return held
+
+    # -- what is here --------------------------------------------------------------------------------------------------
+
+    @property
+    def own(self) -> list[HeldLedger]:
+        """The ledgers this instance has written, the oldest first."""
+        ids = sorted(id for id in map(LedgerId.parse, self._ledgers) if self._directory.is_own(id))
+        return [self._ledgers[str(id)] for id in ids]
 
     @property
     def next_epoch(self) -> int:
-        """One above the highest epoch present; 0 in an empty directory."""
-        return max((LedgerId.parse(ledger).epoch + 1 for ledger in self._ledgers), default=0)
+        """One above the highest epoch of its own present; 0 in an empty directory."""
+        return max((LedgerId.parse(held.id).epoch + 1 for held in self.own), default=0)
 
     def ledgers(self) -> list[LedgerInfo]:
-        """All ledgers, the oldest first."""
-        return [ledger.info(closed=ledger is not self._current) for ledger in self._ledgers.values()]
+        """Every ledger, its own first and the oldest first."""
+        return [info(held, closed=held is not self.current) for held in self.all()]
+
+    def state_records(self) -> Iterator[tuple[str, Record]]:
+        """As :meth:`LedgerReads.fold`, over all of its own ledgers."""
+        return self.fold([held.id for held in self.own])
+
+    # -- changing what is here -----------------------------------------------------------------------------------------
+
+    def hold(self, ledger: str) -> HeldLedger:
+        """One of them, its directory made if it is not here yet. Raises :class:`OSError`."""
+        found = self._ledgers.get(ledger)
+        if found is None:
+            found = HeldLedger(ledger, self._directory.make(LedgerId.parse(ledger)), self._disk)
+            self._ledgers = {**self._ledgers, ledger: found}
+        return found
 
     def create(self, epoch: int) -> str:
         """Begin a new ledger and return its id; from then on all earlier ones are closed.
 
-        Raises :class:`StorageError` if the epoch is not above all present ones or the disk refuses.
+        Raises :class:`StorageError` if the epoch is not above all that were written, or the disk refuses: then the
+        ledger before is still the one being written. Raises :class:`OSError` if that one fails.
         """
-        if epoch < self.next_epoch:
-            raise StorageError(f"epoch {epoch} was used before in {self._root}: the next free one is {self.next_epoch}")
-        ledger = self._name(epoch)
-        directory = self._root / str(epoch)
+        ledger = str(self._directory.own(epoch))
+        written = max((LedgerId.parse(held.id).epoch for held in self.own if held.runs), default=-1)
+        if epoch <= written:
+            raise StorageError(f"epoch {epoch} was used before in {self._where}: the next free one is {written + 1}")
+        self.sync()
+        self.roll_segment()
         try:
-            self.sync()
-            self.roll_segment()
-            make_directory(directory)
-            writer = self._new_segment(ledger, directory, Mark(0, 0, 0))
+            held = self.hold(ledger)
+            held.begin()
         except OSError as error:
-            raise StorageError(f"ledger {ledger} cannot be created in {directory}: {error}") from error
-        self._writer = writer
-        self._current = _Ledger(ledger, directory, (writer.segment,))
-        self._ledgers = {**self._ledgers, ledger: self._current}
+            raise StorageError(f"ledger {ledger} cannot be created in {self._where}: {error}") from error
+        if self.current is not None:
+            self.current.close()
+        self.current = held
         return ledger
 
-    def _new_segment(self, ledger: str, directory: Path, end: Mark) -> SegmentWriter:
-        header = SegmentHeader(ledger, end.number, end.offset, self._now_ms())
-        return SegmentWriter(directory, header, self._fdatasync)
-
     def append(self, records: Sequence[Record]) -> None:
-        """Write records behind the last ones; durable and visible to :meth:`read` after :meth:`sync`.
-
-        Raises :class:`StorageError` if the disk refuses (full): then everything since the last sync was taken back and
-        the ledger can be appended to again, from its durable end. Raises :class:`OSError` if it fails: then no more
-        may be written.
-        """
-        self._check()
-        ledger = self._current
-        assert ledger is not None, "there is no open ledger: create() one"
-        try:
-            if self._writer is None:
-                self._writer = self._new_segment(ledger.id, ledger.directory, ledger.end)
-            self._writer.append(records)
-        except OSError as error:
-            self._refused_or_failed(error, ledger.id)
-
-    def _refused_or_failed(self, error: OSError, ledger: str) -> None:
-        if error.errno not in REFUSALS:
-            self._failure = str(error)
-            raise error
-        if self._writer is not None:
-            try:
-                self._writer.roll_back()
-            except OSError as second:
-                self._failure = str(second)
-                raise
-        raise StorageError(
-            f"the disk takes no more of ledger {ledger} ({os.strerror(error.errno or 0)}). Nothing of the batch was "
-            "stored; writing resumes by itself when there is space."
-        ) from error
+        """Write records behind the last ones of the current ledger; raises as :meth:`LedgerRun.append`."""
+        assert self.current is not None, "there is no open ledger: create() one"
+        if self.current.closed:
+            raise OSError(errno.EPERM, f"ledger {self.current.id} is closed and takes no writes")
+        self.current.runs[-1].append(records)
 
     def sync(self) -> None:
         """Make all that was appended durable. An :class:`OSError` is final: nothing more may be written, ever."""
-        self._check()
-        if self._writer is None:
-            return
-        try:
-            self._writer.sync()
-        except OSError as error:
-            self._failure = str(error)
-            raise
-        ledger, segment = self._current, self._writer.segment
-        assert ledger is not None
-        if ledger.segments[-1] is not segment and segment.index.marks:  # readers see it once something in it is durable
-            ledger.segments = (*ledger.segments, segment)
-
-    def _check(self) -> None:
-        if self._failure:
-            raise OSError(errno.EIO, f"the ledger has failed before and takes no writes: {self._failure}")
+        if self.current is not None:
+            self.current.runs[-1].sync()
 
     def roll_segment(self) -> None:
         """Seal the segment being written (synced before); the next append opens another. Nothing if it is empty."""
-        if self._writer is None or not self._writer.index.marks:
-            return
-        self._writer.seal()
-        self._writer = None
+        if self.current is not None:
+            self.current.seal()
 
-    def read(self, ledger: str, offset: int, max_bytes: int) -> EventsRead:
-        """Durable EVENTS records from the one that contains or follows ``offset``; see :class:`EventsRead`.
-
-        About ``max_bytes``, but at least one record if there is any. Raises :class:`NotFoundError` for a ledger that is
-        not here and :class:`StorageError` if its files cannot be opened. Damaged records are left out and counted.
-        """
-        found = self._ledgers.get(ledger)
-        if found is None:
-            raise NotFoundError(f"ledger {ledger} is not in {self._root}")
-        try:
-            return self._reader.read(ledger, found.segments, offset, max_bytes)
-        except OSError as error:
-            raise StorageError(f"ledger {ledger} cannot be read: {error}") from error
-
-    def state_records(self) -> Iterator[tuple[str, Record]]:
-        """(ledger, record) from the newest SNAPSHOT on, over all later segments and ledgers; EVENTS without payload.
-
-        Everything there is if there is no snapshot. What is damaged is left out (see ``LedgerInfo.damage``). Raises
-        :class:`StorageError` if the disk fails.
-        """
-        ledgers = self._ledgers.values()
-        try:
-            yield from state_records([(ledger.id, segment) for ledger in ledgers for segment in ledger.segments])
-        except OSError as error:
-            raise StorageError(f"the state in {self._root} cannot be read: {error}") from error
+    def drop(self, ledger: str) -> Path | None:
+        """Take a ledger out of use; returns the directory that may be deleted now. Raises :class:`OSError`."""
+        held = self._ledgers.get(ledger)
+        if held is None:
+            return None
+        assert held is not self.current, f"ledger {ledger} is being written: it cannot be dropped"
+        with held.giving_up():
+            self._ledgers = {name: other for name, other in self._ledgers.items() if name != ledger}
+            return self._directory.drop(held.directory)
 
     def close(self) -> None:
         """Close all files; a clean end seals, so that the next :meth:`open` has nothing to scan.
 
         What was synced stays, what was not may or may not.
         """
-        if self._writer is not None and self._writer.end == self._writer.index.end and not self._failure:
-            self.roll_segment()
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._reader.close()
+        for held in self._ledgers.values():
+            held.close()
+        self.reader.close()

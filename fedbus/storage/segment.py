@@ -36,12 +36,13 @@ _RECORD_MAGIC = MAGIC.to_bytes(4, "little")
 
 
 class SegmentHeader(msgspec.Struct, frozen=True, array_like=True):
-    """What a segment says about itself; ``created_ms`` is Unix time."""
+    """What a segment says about itself; ``created_ms`` is Unix time, ``edition`` grows each time it is repaired."""
 
     ledger: str
     first_number: int
     first_offset: int
     created_ms: int
+    edition: int = 1
 
     def encode(self) -> bytes:
         """The bytes a segment begins with."""

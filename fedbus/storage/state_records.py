@@ -9,11 +9,12 @@ from fedbus.storage.segment import Gap, Window, prove, scan
 from fedbus.storage.segment_index import Segment
 
 
-def state_records(segments: Sequence[tuple[str, Segment]]) -> Iterator[tuple[str, Record]]:
+def state_records(segments: Sequence[tuple[str, Segment]], damaged: set[str]) -> Iterator[tuple[str, Record]]:
     """(ledger, record) in order from the newest proven SNAPSHOT on, else from the beginning; EVENTS without payload.
 
     ``segments``: (ledger, segment) of all ledgers, the oldest first. Since a snapshot begins each segment, this is
-    about one segment's work, in memory that does not depend on its size. Raises :class:`OSError` if the disk fails.
+    about one segment's work, in memory that does not depend on its size. Ledgers in which something from there on
+    cannot be read are added to ``damaged``. Raises :class:`OSError` if the disk fails.
     """
     first, position = _newest_snapshot(segments)
     for at in range(first, len(segments)):
@@ -22,7 +23,9 @@ def state_records(segments: Sequence[tuple[str, Segment]]) -> Iterator[tuple[str
         with segment.path.open("rb", buffering=0) as file:
             window = Window(file.fileno(), segment.index.end.position)
             for step in scan(window, start, seed=ledger_seed(ledger), payload=False):
-                if not isinstance(step, Gap):
+                if isinstance(step, Gap):
+                    damaged.add(ledger)
+                else:
                     yield ledger, step.record
 
 

@@ -37,15 +37,27 @@ class WorkQueue(Generic[Work]):
             if len(self._items) == 1:
                 self._changed.notify_all()
 
-    def take_all(self) -> list[Work]:
-        """Everything that is waiting; waits for something. Empty once the queue is closed and drained."""
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
+    def take_all(self, timeout_s: float | None = None) -> list[Work]:
+        """Everything that is waiting; waits for something, no longer than ``timeout_s``.
+
+        Empty once the queue is closed and drained, or when the time has passed.
+        """
         with self._changed:
-            while not self._items and not self._closed:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
             items, self._items = self._items, []
             self.cost = 0
             self._changed.notify_all()
             return items
+
+    def idle(self, timeout_s: float) -> bool:
+        """Wait that long, but no longer than until something is put or the queue is closed; whether nothing was."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._items or self._closed, timeout_s)
 
     def close(self) -> None:
         """Take no more; what is waiting is still handed out."""

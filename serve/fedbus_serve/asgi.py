@@ -7,6 +7,7 @@ problem here. Which server runs it (Ray Serve, or uvicorn in a test) is left to 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from urllib.parse import parse_qs
@@ -25,6 +26,7 @@ from fedbus_serve.metrics import GatewayMetrics
 from fedbus_serve.pages import Pages
 from fedbus_serve.problems import MethodNotAllowedError, problem, unexpected
 from fedbus_serve.publish import ClientGoneError, Publisher, SchemaCheck
+from fedbus_serve.pull import Pulls
 from fedbus_serve.region_bus import region_connector
 from fedbus_serve.sse import EventStreams
 
@@ -57,7 +59,8 @@ class Gateway:
         )  # fmt: skip
         self._streams = EventStreams(self._buses, self._admission, self._metrics, limits=limits)
         self._registry = registry
-        self._control_app = control_app(self._control)
+        self._pulls = Pulls(self._buses, self._control, limits, self._clock)
+        self._control_app = control_app(self._control, self._pulls)
         self._pages = Pages()
         self._warning = ""
 
@@ -101,6 +104,7 @@ class Gateway:
     async def close(self) -> None:
         """Close the buses and what is under way."""
         await self._control.close()
+        await self._pulls.close()
         await self._buses.close()
 
     async def _route(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,8 +143,16 @@ class Gateway:
         if path == "/readyz":
             return await self._readiness()
         if path == "/metrics":
+            await self._count_ledgers()
             return self._metrics.text(self._admission.requests, self._admission.body_bytes, self._admission.streams)
         return self._pages.get(path, scope["headers"])
+
+    async def _count_ledgers(self) -> None:
+        """Ask the regions for their ledgers; of one that was never heard there is no sample."""
+        for region in self._control.regions():
+            with contextlib.suppress(FedbusError):
+                for found in (await self._control.read("regions", region)).value:
+                    self._metrics.copies(region, found.get("ledgers", 0), found.get("under_replicated", 0))
 
     async def _readiness(self) -> Answer:
         """Whether an event sent now would be taken: a bus of the home region that has an instance for it."""

@@ -58,15 +58,71 @@ class Stream(Protocol):
         ...
 
 
+class Delivery(Protocol):
+    """An event delivered to a group: by whom, and where it is."""
+
+    @property
+    def event(self) -> Event:
+        """The event."""
+        ...
+
+    @property
+    def instance(self) -> str:
+        """Where it is to be settled."""
+        ...
+
+    @property
+    def position(self) -> Position:
+        """Where it is stored."""
+        ...
+
+
+class Consumer(Protocol):
+    """A member of a group that receives what it asks for; implemented by :class:`fedbus.client.pulling.Pulling`."""
+
+    async def open(self) -> None:
+        """Join the group."""
+        ...
+
+    async def close(self) -> None:
+        """Leave it: what was not settled is delivered to others."""
+        ...
+
+    async def pull(self, most: int, wait_s: float) -> Sequence[Delivery]:
+        """Up to ``most`` events; waits up to ``wait_s`` seconds for the first."""
+        ...
+
+    async def ack(self, positions: Sequence[tuple[str, Position]]) -> list[FedbusError | None]:
+        """Acknowledge (instance, position), durably; per delivery what went wrong."""
+        ...
+
+    async def nack(self, instance: str, position: Position, *, delay_ms: int | None, dead_letter: str) -> None:
+        """Give one back."""
+        ...
+
+    async def extend(self, instance: str, position: Position) -> None:
+        """Ask for more time for one."""
+        ...
+
+
 class Bus(Protocol):
     """A connection to one region."""
 
-    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> Sequence[Receipt | FedbusError]:
-        """Publish, in as many batches as it takes; one outcome per event, in order, each durable or failed in time."""
+    async def publish_events(
+        self, events: Sequence[tuple[str, Event]], *, idempotent: bool = False
+    ) -> Sequence[Receipt | FedbusError]:
+        """Publish, in as many batches as it takes; one outcome per event, in order, each durable or failed in time.
+
+        ``idempotent``: retries at other instances count once (:meth:`fedbus.client.bus.Bus.producer`).
+        """
         ...
 
     def subscribe(self, filters: Sequence[str], *, start: Start) -> Stream:
         """Events of these filters, live."""
+        ...
+
+    def consume(self, group: str, filters: Sequence[str], *, ack_deadline_ms: int) -> Consumer:
+        """Another member of a group that exists, not opened yet."""
         ...
 
     def taking_instances(self) -> Sequence[str]:

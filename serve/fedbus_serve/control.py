@@ -29,6 +29,9 @@ from fedbus_serve.control_cache import ControlCache, Network, Reading, Resource
 from fedbus_serve.control_changes import add_changes
 from fedbus_serve.openapi import DATA_PATHS
 from fedbus_serve.problems import MethodNotAllowedError, problem, unexpected
+from fedbus_serve.pull import Pulls, add_pulls
+from fedbus_serve.subscriptions import add_subscriptions
+from fedbus_serve.topics import add_topics
 
 PAGE, MOST = 1000, 10_000
 ViewT = TypeVar("ViewT", bound=views.View)
@@ -57,17 +60,17 @@ class _Kind(NamedTuple):
 KINDS = (
     _Kind("regions", views.RegionView, "region", ordered=False),
     _Kind("instances", views.InstanceView, "instance", ordered=False),
+    _Kind("ledgers", views.LedgerView, "ledger"),
     _Kind("forecasts", views.ForecastView, "region", ordered=False),
     _Kind("directives", views.DirectiveView, "id", ordered=False),
     _Kind("routing", views.RoutingView, "region", ordered=False),
     _Kind("slas", views.SlaView, "filter", per_region=False),
     _Kind("triggers", views.TriggerView, "id", per_region=False),
-    _Kind("topics", views.TopicView, "topic", per_region=False),
     _Kind("subscriptions", views.SubscriptionView, "group"),
 )
 
 
-def control_app(cache: ControlCache) -> FastAPI:
+def control_app(cache: ControlCache, pulls: Pulls) -> FastAPI:
     """The application; mounted by the gateway, it knows only its own paths."""
     app = FastAPI(
         title="fedbus gateway",
@@ -93,6 +96,9 @@ def control_app(cache: ControlCache) -> FastAPI:
             response_model=Page[kind.view], summary=f"The {kind.name} of the federation",  # type: ignore[name-defined]
         )  # fmt: skip
     add_changes(app, cache)
+    add_topics(app, cache)
+    add_subscriptions(app, cache)
+    add_pulls(app, pulls)
     _describe_data_paths(app)
     return app
 
@@ -169,6 +175,7 @@ def encode_bootstrap(found: Bootstrap) -> bytes:
             "table": b64encode(found.table.encode()).decode(),
             "limits": found.limits,
             "schemas": found.schemas,
+            "policies": found.policies,
         }
     )
 

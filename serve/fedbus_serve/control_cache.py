@@ -17,7 +17,16 @@ from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 
 Network = Literal["internal", "external"]
 Resource = Literal[
-    "regions", "instances", "forecasts", "directives", "routing", "slas", "triggers", "topics", "subscriptions"
+    "regions",
+    "instances",
+    "ledgers",
+    "forecasts",
+    "directives",
+    "routing",
+    "slas",
+    "triggers",
+    "topics",
+    "subscriptions",
 ]
 
 MAX_AGE_MS = 1000
@@ -49,6 +58,10 @@ class ControlSource(Protocol):
 
     async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """An operator's change at one region's manager; its answer. Raises :class:`FedbusError` if it refuses."""
+        ...
+
+    async def query(self, region: str, query: str, asked: Any = None) -> Any:
+        """A question that needs one region's answer of the moment. Raises :class:`FedbusError`."""
         ...
 
 
@@ -111,6 +124,16 @@ class ControlCache:
             for (_, of_region), entry in self._entries.items():
                 if of_region == region:
                     entry.asked_ns = -(10**18)
+
+    async def query(self, region: str, query: str, asked: Any = None) -> Any:
+        """Ask a region now, past the cache; :class:`UnavailableError` if it does not answer."""
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                return await self._source.query(region, query, asked)
+        except TimeoutError:
+            raise UnavailableError(
+                f"region {region}: no answer within {TIMEOUT_S:g} s; try again", retry_after_ms=1000
+            ) from None
 
     async def close(self) -> None:
         """End what is under way."""

@@ -106,11 +106,11 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
     @app.put("/v1/slas/{filter}", response_model=Spread, dependencies=guard, summary="Promise an SLA")
     async def put_sla(filter: str, body: SlaBody) -> Spread:
         sla = Sla(check_filter(filter), body.max_latency_ms, body.availability)
-        return await _everywhere(cache, "put_sla", sla.filter, sla)
+        return await everywhere(cache, "put_sla", sla.filter, sla)
 
     @app.delete("/v1/slas/{filter}", response_model=Spread, dependencies=guard, summary="Take an SLA back")
     async def delete_sla(filter: str) -> Spread:
-        return await _everywhere(cache, "delete_sla", check_filter(filter))
+        return await everywhere(cache, "delete_sla", check_filter(filter))
 
     @app.put("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Announce an external event")
     async def put_trigger(id: Name, body: TriggerBody) -> Spread:
@@ -123,11 +123,11 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
             expected_factor=body.effect,
             expected_extra_eps=body.extra_eps,
         )
-        return await _everywhere(cache, "put_trigger", id, trigger)
+        return await everywhere(cache, "put_trigger", id, trigger)
 
     @app.delete("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Take an announcement back")
     async def delete_trigger(id: Name) -> Spread:
-        return await _everywhere(cache, "delete_trigger", id)
+        return await everywhere(cache, "delete_trigger", id)
 
     @app.put("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Fix the instances")
     async def scale(region: str, body: ScaleBody) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
         return await cache.change(cache.check_region(region), order, id)
 
 
-async def _everywhere(cache: ControlCache, change: str, name: str, value: Any = None) -> Spread:
+async def everywhere(cache: ControlCache, change: str, name: str, value: Any = None) -> Spread:
     """A change in every region: done, if one took it and no other refused it; what is gone already need not go."""
     regions = cache.regions()
     answers = await asyncio.gather(

@@ -8,13 +8,14 @@ from functools import partial
 from threading import Event
 from typing import Any, cast
 
+import msgspec
 import ray
 from ray import serve
 
+from fedbus.broker.policies import Policies, TopicRule
 from fedbus.client.bootstrap import Bootstrap, bootstrap_from
 from fedbus.errors import FedbusError, UnavailableError
 from fedbus.options.federation import FederationOptions
-from fedbus.options.topics import specificity
 from fedbus.schema.registry import Registry
 from fedbus.schema.rows import Change, Snapshot
 from fedbus.schema.subjects import SubjectPolicy, SubjectSchemas
@@ -60,6 +61,10 @@ class ManagedFederation:
     async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """An operator's change, at one region's manager."""
         return cast("dict[str, Any]", await self._ask(region, "change", change, name, value))
+
+    async def query(self, region: str, query: str, asked: Any = None) -> Any:
+        """A question that needs an answer of the moment."""
+        return await self._ask(region, "query", query, asked)
 
     async def _ask(self, region: str, method: str, *arguments: Any) -> Any:
         handle = remote.find(remote.manager_name(self._federation, region))
@@ -118,32 +123,39 @@ def _make(options: FederationOptions) -> Gateway:
     regions = list(options.regions)
     registry = Registry(ManagedSchemaStore(options.name, regions[0]))
 
+    policies = Policies(options.topics.rules(), auto_create=options.topics.auto_create)
+
     def policy_of(topic: str) -> SubjectPolicy:
-        policy = options.topics.policy_for(topic)
-        return SubjectPolicy(policy.schema_subject, policy.validation)
+        rule = policies.rule(topic)
+        return SubjectPolicy(rule.schema_subject, rule.validation)
 
     schemas = SubjectSchemas(policy_of)
-    spawn("schema-watch", partial(_follow, Registry(ManagedSchemaStore(options.name, regions[0])), schemas))
-    control = ManagedFederation(options.name, regions, partial(_pushed, options, schemas))
+    followed = Registry(ManagedSchemaStore(options.name, regions[0]))
+    spawn("schema-watch", partial(_follow, followed, schemas, remote.manager_name(options.name, regions[0]), policies))
+    control = ManagedFederation(options.name, regions, partial(_pushed, policies, schemas))
     app = registry_app(registry, on_change=schemas.replace)
     return Gateway(control, new_id=event_ids(), registry=app, check_schema=schemas.check, limits=options.limits)
 
 
-def _pushed(options: FederationOptions, schemas: SubjectSchemas) -> dict[str, Any]:
+def _pushed(policies: Policies, schemas: SubjectSchemas) -> dict[str, Any]:
     """Schemas and policies for clients (``fedbus.client.schema_guard.PushedSchemas``)."""
-    ordered = sorted(options.topics.policies, key=lambda policy: specificity(policy.filter), reverse=True)
     return {
         "newest": {subject: (v.version, v.id, v.text) for subject, v in schemas.newest.items()},
-        "policies": [(policy.filter, policy.schema_subject, policy.validation) for policy in ordered],
+        "policies": [(rule.filter, rule.schema_subject, rule.validation) for rule in policies.rules],
     }
 
 
-def _follow(registry: Registry, schemas: SubjectSchemas) -> None:
-    """Take over what other replicas (or an earlier incarnation) have registered."""
+def _follow(registry: Registry, schemas: SubjectSchemas, manager: str, policies: Policies) -> None:
+    """Take over what other replicas (or an earlier incarnation) have registered, and the topics' policies."""
     pause = Event()
     while True:
         try:
             schemas.replace(registry.read().latest())
         except FedbusError as error:
             log.debug("schemas are as they were: %s", error.detail)
+        handle = remote.find(manager)
+        answer = remote.ask({0: partial(handle.query.remote, "topic_rules")}, ASK_S)[0] if handle is not None else None
+        if isinstance(answer, dict):
+            rules = msgspec.convert(answer["rules"], list[TopicRule])
+            policies.apply(answer["version"], rules, auto_create=answer["auto_create"])
         pause.wait(SCHEMA_POLL_S)

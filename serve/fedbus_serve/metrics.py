@@ -37,6 +37,11 @@ class GatewayMetrics:
             "fedbus_gateway_bytes_in_flight", "Bytes of their bodies.", registry=self._registry
         )
         self._streams = Gauge("fedbus_gateway_streams_open", "Open event streams.", registry=self._registry)
+        self._ledgers = Gauge("fedbus_ledgers", "Ledgers of a region.", ["region"], registry=self._registry)
+        self._under_replicated = Gauge(
+            "fedbus_ledgers_under_replicated", "Ledgers with fewer copies than wanted.", ["region"],
+            registry=self._registry,
+        )  # fmt: skip
         self._durable = self._events.labels("durable")
         self._failed = self._events.labels("failed")
         self._streamed = self._events.labels("streamed")
@@ -59,6 +64,11 @@ class GatewayMetrics:
     def streamed(self, events: int) -> None:
         """Events sent to streams."""
         self._streamed.inc(events)
+
+    def copies(self, region: str, ledgers: int, under_replicated: int) -> None:
+        """A region's ledgers, as its manager said last."""
+        self._ledgers.labels(region).set(ledgers)
+        self._under_replicated.labels(region).set(under_replicated)
 
     def text(self, requests: int, body_bytes: int, streams: int) -> Answer:
         """The page; the gauges are told the moment's values."""

@@ -90,6 +90,9 @@ def _parameter(name: str, where: str, meaning: str, *, required: bool = False) -
 
 
 _REGION = _parameter("region", "query", "Publish to or read from this region; default: the gateway's own.")
+_IDEMPOTENT = _parameter(
+    "idempotent", "query", "true: an event that was sent to several instances because of time-outs is delivered once."
+)
 _STREAM = {
     "summary": "Receive events live (Server-Sent Events)",
     "parameters": [
@@ -108,7 +111,7 @@ _STREAM = {
 
 DATA_PATHS: dict[str, Any] = {
     "/v1/topics/{topic}/events": _publish(
-        "Publish to a topic", [_parameter("topic", "path", "The topic.", required=True), _REGION]
+        "Publish to a topic", [_parameter("topic", "path", "The topic.", required=True), _REGION, _IDEMPOTENT]
     ),
-    "/v1/events": _publish("Publish; each event's type is its topic", [_REGION]) | {"get": _STREAM},
+    "/v1/events": _publish("Publish; each event's type is its topic", [_REGION, _IDEMPOTENT]) | {"get": _STREAM},
 }

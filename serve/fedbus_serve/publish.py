@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from urllib.parse import parse_qs
 
 from fedbus.clock import Clock
 from fedbus.errors import FedbusError, SchemaMismatchError, TooLargeError, UnavailableError
@@ -59,7 +60,7 @@ class Publisher:
             if self._check_schema is not None:
                 self._check(events, self._check_schema)
             bus = self._buses.known(region) or await self._buses.get(region)
-            outcomes = await bus.publish_events(events) if events else ()
+            outcomes = await bus.publish_events(events, idempotent=_wants_idempotent(scope)) if events else ()
         failed = sum(isinstance(outcome, FedbusError) for outcome in outcomes)
         self._metrics.published(len(outcomes) - failed, failed, self._clock.monotonic_ns() - started_ns)
         return _refusal(events, outcomes, path) if failed else _accepted(outcomes)
@@ -103,6 +104,14 @@ class Publisher:
                     raise BatchRefusedError(errors, more=True) from None
         if errors:
             raise BatchRefusedError(errors)
+
+
+def _wants_idempotent(scope: Scope) -> bool:
+    """Whether the request asks for exactly one counted copy across instances (``?idempotent=true``, or the header)."""
+    query = scope["query_string"]
+    if query and b"idempotent" in query:
+        return bool(parse_qs(query.decode("latin-1")).get("idempotent", [""])[-1] in ("true", "1"))
+    return any(name == b"fedbus-idempotent" and value in (b"true", b"1") for name, value in scope["headers"])
 
 
 def _accepted(outcomes: Sequence[Any]) -> Answer:

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, Start
 from fedbus.client.bootstrap import Bootstrap
 from fedbus.client.bus import Bus
+from fedbus.client.pulling import Pulling
+from fedbus.clock import SystemClock
 from fedbus.errors import FedbusError
 from fedbus.event import Event
-from fedbus_serve.buses import Connect, Receipt, Stream
+from fedbus_serve.buses import Connect, Consumer, Receipt, Stream
 from fedbus_serve.control_cache import ControlCache
 
 PUBLISH_TIMEOUT_MS = 15_000  # shorter than any proxy's patience: the gateway answers first, and says what it knows
@@ -28,13 +30,19 @@ class RegionBus:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
-    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> Sequence[Receipt | FedbusError]:
+    async def publish_events(
+        self, events: Sequence[tuple[str, Event]], *, idempotent: bool = False
+    ) -> Sequence[Receipt | FedbusError]:
         """See :meth:`fedbus.client.bus.Bus.publish_events`; it splits what is larger than one batch."""
-        return await self._bus.publish_events(events)
+        return await self._bus.publish_events(events, idempotent=idempotent)
 
     def subscribe(self, filters: Sequence[str], *, start: Start) -> Stream:
         """A live subscription."""
         return self._bus.subscribe(filters, start=start, max_in_flight=STREAM_CREDIT_EVENTS)
+
+    def consume(self, group: str, filters: Sequence[str], *, ack_deadline_ms: int) -> Consumer:
+        """Another member of a group that exists."""
+        return Pulling(self._bus.subscribe(filters, group), ack_deadline_ms, SystemClock())
 
     def taking_instances(self) -> list[str]:
         """The region's instances that take events and that this process has a session with."""

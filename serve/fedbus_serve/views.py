@@ -51,6 +51,8 @@ class RegionView(View):
     explanation: str = Field("", description="Why the region has the instances it has, in a sentence.")
     published_total: int = 0
     delivered_total: int = 0
+    ledgers: int = Field(0, description="Ledgers it keeps.")
+    under_replicated: int = Field(0, description="How many of them have fewer copies than wanted.")
     links: list[LinkView] = Field(default_factory=list)
     as_of: AwareDatetime = Field(description="The manager's time when this was measured.")
 
@@ -77,6 +79,23 @@ class InstanceView(View):
     ledgers: dict[str, int] = Field(default_factory=dict, description="Ledgers it serves, with their confirmed ends.")
     pid: int | None = None
     groups: list[str] = Field(default_factory=list)
+
+
+class LedgerView(View):
+    """A ledger: the log of one incarnation of an instance, and its copies."""
+
+    region: str
+    ledger: str = Field(description="region/instance/epoch.")
+    state: Literal["OPEN", "RECOVERING", "CLOSED", "EXPIRED"]
+    end: int | None = Field(None, description="One past its last confirmed event; None: nobody serves it now.")
+    copies: int = Field(description="Whole copies that can be reached now.")
+    wanted_copies: int
+    under_replicated: bool
+    writer: str
+    dispatcher: str = Field(description="The instance that hands its events to groups and links.")
+    members: list[str] = Field(description="Instances that hold a copy, or are to have one.")
+    term: int = Field(0, description="Grows with every recovery.")
+    waiting: str = Field("", description="What nothing can be done about at the moment, such as damage.")
 
 
 class ForecastView(View):
@@ -154,13 +173,19 @@ class TriggerView(View):
 
 
 class TopicView(View):
-    """A policy for the topics of a filter."""
+    """What holds for a topic, or for the topics of a filter."""
 
-    topic: str = Field(description="The filter it is about.")
-    retention_ms: int | None = None
+    topic: str = Field(description="A topic that events came for, or the filter of a policy.")
+    policy: str | None = Field(None, description="The filter whose policy it is; null: none, the defaults hold.")
+    retention_ms: int | None = Field(None, description="Events are kept at least this long.")
+    retention_bytes: int | None = Field(
+        None, description="And no longer, once newer closed ledgers of the region with these topics add up to this."
+    )
+    dedup_window_ms: int | None = Field(None, description="The same source and id are stored once within this time.")
     durability: str = "region"
     regions: list[str] = Field(default_factory=list, description="Empty: all.")
-    schema_subject: str | None = None
+    schema_subject: str | None = Field(None, description="Null: the topic's name and `-value`.")
+    validation: Literal["registered", "schema", "none"] = "registered"
 
 
 class SubscriptionView(View):
@@ -169,7 +194,65 @@ class SubscriptionView(View):
     group: str
     filters: list[str]
     region: str = Field(description="Its home region.")
+    start: str = "earliest"
+    created: AwareDatetime | None = None
+    generation: int = Field(1, description="Grows when it is moved (seek).")
+    paused: bool = False
+    ack_deadline_ms: int = 30_000
+    max_deliveries: int = Field(0, description="0: delivered without end.")
+    dead_letter_topic: str = ""
+    max_in_flight: int = Field(0, description="Events a member may hold unsettled; 0: as many as the limits allow.")
+    backoff_min_ms: int = 100
+    backoff_max_ms: int = 60_000
     members: int = 0
-    backlog_events: int | None = None
+    backlog_events: int | None = Field(None, description="Events it has not settled, at most.")
     in_flight_events: int | None = None
     redelivered_events: int = 0
+    dead_letter_events: int = Field(0, description="Given up since the instances started.")
+    expired_events: int = Field(0, description="Lost to retention, at most so many.")
+    order_breaks: int = Field(0, description="Key slots whose former owner was not waited for any longer.")
+
+
+class LedgerProgress(View):
+    """How far a group is in a ledger."""
+
+    ledger: str
+    position: int = Field(description="Looked through up to here …")
+    end: int = Field(description="… of this.")
+    in_flight_events: int = 0
+
+
+class SubscriptionPart(View):
+    """A group at one instance."""
+
+    instance: str
+    members: list[str] = Field(default_factory=list)
+    backlog_events: int = 0
+    in_flight_events: int = 0
+    redelivered_events: int = 0
+    dead_letter_events: int = 0
+    order_breaks: int = 0
+    ledgers: list[LedgerProgress] = Field(default_factory=list)
+
+
+class OffsetsView(View):
+    """Offsets of one origin ledger."""
+
+    ledger: str
+    ranges: list[tuple[int, int]]
+
+
+class ExpiryView(View):
+    """Events that a group had not settled when their ledger was dropped."""
+
+    ledger: str
+    events: int = Field(description="At most so many.")
+    time: AwareDatetime
+    ranges: list[OffsetsView] = Field(default_factory=list)
+
+
+class SubscriptionDetail(SubscriptionView):
+    """A group with its part at every instance, and what it lost to retention."""
+
+    instances: list[SubscriptionPart] = Field(default_factory=list)
+    expired: list[ExpiryView] = Field(default_factory=list)

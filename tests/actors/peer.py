@@ -81,9 +81,11 @@ class Peer:
         request = self.publish(bodies, producer=producer, sequence=sequence)
         return self.hear(p.Published, lambda message: message.request == request)[0]
 
-    def subscribe(self, filters: list[str], group: str = "", start: p.Start = p.EARLIEST, credit: int = 1000) -> int:
+    def subscribe(
+        self, filters: list[str], group: str = "", start: p.Start = p.EARLIEST, credit: int = 1000, member: str = "m"
+    ) -> int:
         number = self.number()
-        self.say(p.Subscribe(number, number, filters, start, credit, group, "m", ack_deadline_ms=30_000))
+        self.say(p.Subscribe(number, number, filters, start, credit, group, member))
         self.hear(p.Subscribed, lambda message: message.request == number)
         return number
 

@@ -153,7 +153,7 @@ def test_a_member_that_never_acknowledges_gets_no_more_than_it_may_hold(bus: Bus
             publisher.published([bytes([number]) * 90_000])
         assert [body[0] for body in keeper.events(6)] == [0, 1, 2, 3, 4, 5]  # 500,000 bytes and what went over it
         assert bus.status().groups[0].outstanding == 6
-        worker.subscribe([">"], "g", credit=10_000)
+        worker.subscribe([">"], "g", credit=10_000, member="w")
         assert [body[0] for body in worker.events(6)] == [6, 7, 8, 9, 10, 11]
         assert bus.status().groups[0].outstanding == 12
 

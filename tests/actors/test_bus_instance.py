@@ -17,6 +17,7 @@ from fedbus.errors import ClosedError, EnvironmentUnusableError, ProtocolError
 from fedbus.routing.table import InstanceRoute, RoutingTable, region_route
 from fedbus_actors.bus_instance import BusInstance, InstanceConfig
 from tests.actors.peer import Peer
+from tests.small_disk import fill
 
 
 @pytest.fixture
@@ -80,36 +81,44 @@ def test_buffered_acknowledgements_survive_an_orderly_stop(tmp_path: Path, start
         assert peer.events(1) == [b"two"]
 
 
-def test_an_adopted_directory_is_served_with_its_events_groups_and_duplicates(
-    tmp_path: Path, started: list[BusInstance]
+def test_with_a_full_disk_it_starts_all_the_same_serves_what_it_has_and_writes_when_there_is_space(
+    small_disk: Path, started: list[BusInstance]
 ):
-    gone = start(started, tmp_path / "gone", "b2")
-    with Peer(gone.port) as peer:
-        peer.published([b"old-1", b"old-2"], producer="p", sequence=5)
-        number = peer.subscribe([">"], "g")
+    directory = small_disk / "b1"
+    bus = start(started, directory)
+    with Peer(bus.port) as peer:
+        peer.published([b"one", b"two"])
+        peer.subscribe([">"], "g")
         peer.events(2)
-        peer.ack(number, [p.Settled("here.a/b2/0", [(0, 1)])])
-    gone.stop()
-    bus = start(started, tmp_path / "own")
-    with Peer(bus.port) as peer, Peer(bus.port) as live:
-        peer.published([b"own"])
-        live.subscribe([">"])
-        assert live.events(1) == [b"own"]
-        status = bus.adopt("b2", str(tmp_path / "gone"))
-        assert status.ledgers["here.a/b2/0"] == 2
-        ended, _ = live.hear(p.Ended)
-        assert ended.code == "unavailable"  # retryable: subscribe again
-        cursor = p.Start("cursor", cursor={"here.a/b1/0": 1})
-        live.subscribe([">"], start=cursor)
-        assert live.events(2) == [b"old-1", b"old-2"]
-        assert peer.published([b"old-1", b"old-2"], producer="p", sequence=5).duplicate
-        peer.subscribe([">"], "g")
-        assert sorted(peer.events(2)) == [b"old-2", b"own"]
     bus.stop()
-    again = start(started, tmp_path / "own", adopted={"b2": str(tmp_path / "gone")})
+    ballast = fill(small_disk)
+    again = start(started, directory)
     with Peer(again.port) as peer:
-        peer.subscribe([">"], "g")
-        assert sorted(peer.events(2)) == [b"old-2", b"own"]
+        peer.subscribe([">"])
+        assert peer.events(2) == [b"one", b"two"]
+        refused = False
+        while not refused:  # what came before the disk had answered waits for it
+            request = peer.publish([b"three"])
+            refused = _outcome(peer, request, 200) is p.Refused
+        ballast.unlink()
+        while _outcome(peer, peer.publish([b"four"]), 20_000) is not p.Published:
+            pass
+        events = peer.events(1)
+        while events[-1] != b"four":
+            events += peer.events(1)
+        assert set(events) <= {b"three", b"four"}
+
+
+def _outcome(peer: Peer, request: int, deadline_ms: int) -> type[p.Message] | None:
+    """What a publish is answered with within the time."""
+
+    def its(message: p.Message) -> bool:
+        return isinstance(message, p.Published | p.Refused) and message.request == request
+
+    try:
+        return type(peer.hear(p.Message, its, deadline_ms)[0])
+    except TimeoutError:
+        return None
 
 
 def test_a_port_in_use_is_named_and_leaves_no_trace(tmp_path: Path):
@@ -137,11 +146,11 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path):
 
 
 def test_after_a_failed_start_the_same_process_can_try_again(tmp_path: Path, started: list[BusInstance]):
-    start(started, tmp_path / "taken", "b2")
-    config = InstanceConfig("here.a", "b1", str(tmp_path / "own"), adopted={"b2": str(tmp_path / "taken")})
+    first = start(started, tmp_path)
     with pytest.raises(EnvironmentUnusableError, match="in use"):
-        BusInstance(config)
-    bus = start(started, tmp_path / "own")
+        BusInstance(InstanceConfig("here.a", "b1", str(tmp_path)))
+    first.stop()
+    bus = start(started, tmp_path)
     assert bus.status().state == "healthy"
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
+
 from fedbus.broker import effects as e
 from fedbus.broker import protocol as p
 from fedbus.topic import FilterSet
 from tests.broker.clients import Consumer, Place, Producer, Subscription
-from tests.broker.promises import check
-from tests.broker.simulation import Node, World, events_in, offsets_of
+from tests.broker.promises import check, check_delivered
+from tests.broker.simulation import SMALL, Node, World, events_in, offsets_of
+
+ROLLING = msgspec.structs.replace(SMALL, ledger_roll_bytes=6000)
 
 
 class Run:
@@ -43,7 +47,7 @@ class Run:
         return self._numbers
 
     def node(self, region: str, name: str) -> Node:
-        node = self.world.node(region, name)
+        node = self.world.node(region, name, ROLLING)
         node.observe = lambda session, message, frames: self._sent(node, session, message, frames)
         return node
 
@@ -51,10 +55,13 @@ class Run:
         self.producers.append(Producer(self, f"p{len(self.producers)}", node))
         return self.producers[-1]
 
-    def consumer(self, node: Node, group: str, filters: list[str], start: str, credit: int) -> Consumer:
+    def consumer(
+        self, node: Node, group: str, filters: list[str], start: str, credit: int, options: p.GroupOptions | None = None
+    ) -> Consumer:
         key = (node.name, group or f"live{self.number()}")
         how = p.Start(start)
         subscription = self.subscriptions.setdefault(key, Subscription(node, sorted(filters), how, group))
+        subscription.options = options or subscription.options
         self.consumers.append(Consumer(self, subscription, group, credit))
         return self.consumers[-1]
 
@@ -87,10 +94,16 @@ class Run:
         consumer = self.consumers_by_session.get(session)
         if consumer is None:
             return
+        if isinstance(message, p.Ended):
+            consumer.of.holding.gone(session)
         if isinstance(message, p.Ok) and message.request in consumer.acks:
-            consumer.of.durable_acks.update(consumer.acks[message.request])
+            identity, places = consumer.acks[message.request]
+            if identity == consumer.of.identity:
+                consumer.of.durable_acks.update(places)
         if not isinstance(message, p.Deliver):
             return
+        if consumer.group:
+            consumer.identify()
         events = events_in(frames)
         offsets = offsets_of(message.ranges)
         assert len(events) == len(offsets), "a deliver announces what it holds"
@@ -100,18 +113,27 @@ class Run:
             assert self.truth.setdefault(place, body) == body, f"V3: {place} is {self.truth[place]!r} and {body!r}"
             assert FilterSet(consumer.of.filters).matches(topic), "not asked for"
             if consumer.group:
-                assert place not in consumer.of.durable_acks, f"V5: {place} was acknowledged durably"
-                if place not in consumer.of.sent:
-                    consumer.of.sent.add(place)
-                    self._check_order(consumer.of, place, topic, key)
+                self._delivered_to_group(consumer, session, place, topic, key, message.delivery)
 
-    def _check_order(self, of: Subscription, place: Place, topic: str, key: int) -> None:
-        """V4: first deliveries of a key follow its ledger (of a linked topic: its origin's)."""
+    def _delivered_to_group(
+        self, consumer: Consumer, session: bytes, place: Place, topic: str, key: int, delivery: int
+    ) -> None:
+        of = consumer.of
+        assert place not in of.durable_acks, f"V5: {place} was acknowledged durably"
+        most = of.options.max_deliveries
+        assert not most or delivery <= most, f"delivery {delivery} of {place}: {most} are allowed"
         if key:
-            newest = of.__dict__.setdefault("newest", {})
-            stream = (place[0], topic, key)
-            assert newest.get(stream, -1) < place[1], f"V4: {place} of key {key} after {newest[stream]}"
-            newest[stream] = place[1]
+            alive = {each.id for each in of.node.core.sessions}
+            others = [
+                place
+                for other, place in of.holding.others(key, session, self.world.now_ns)
+                if other in alive and (of.node.name, other) in self.world.connections
+            ]
+            assert not others, f"rule 11: another member still holds {others} of key {key}, not yet {place}"
+            of.holding.delivered(place, key, session, self.world.now_ns)
+        if place not in of.sent:
+            of.sent.add(place)
+            of.check_order(place, topic, key)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -142,6 +164,7 @@ class Run:
         for _ in range(600):
             before = self._progress()
             self.move()
+            self.relink()  # a ledger may have followed another
             for producer in self.producers:
                 if producer.waiting:
                     producer.send_again()
@@ -157,6 +180,10 @@ class Run:
             if quiet > 80:  # longer than sessions live without a sign
                 break
         check(self)
+
+    def check_delivered(self, of: Subscription) -> None:
+        """V1."""
+        check_delivered(self, of)
 
     def _progress(self) -> tuple[int, ...]:
         return (

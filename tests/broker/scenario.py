@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from random import Random
 
+from tests.broker.test_group_simulation import CHANGES, ChangingGroups
 from tests.broker.test_simulation import FILTERS, HOW, TOPICS, Damage, Faults, Links, Mutual
 
-KINDS = {"faults": Faults, "links": Links, "mutual": Mutual, "damage": Damage}
+KINDS = {"faults": Faults, "links": Links, "mutual": Mutual, "damage": Damage, "groups": ChangingGroups}
 WEIGHTS = {
     "publish": 30, "hear": 20, "consume": 25, "commit": 25, "read": 10, "wait": 15, "subscribe": 5, "send_again": 4,
     "come_back": 5, "restart": 8, "leave": 4, "crash": 2, "reroute": 1, "fill_disk": 2, "break_disk": 0.3,
     "damage": 0.5, "want": 3, "want_back": 3, "manager_looks": 6, "move_links": 12, "move_links_well": 25,
+    "manage": 3, "push": 3,
 }  # fmt: skip
 
 
@@ -49,6 +51,7 @@ def _arguments(name: str, random: Random) -> dict[str, object]:
         "reroute": lambda: {"at": at, "to": random.randrange(1000)},
         "fill_disk": lambda: {"at": at, "full": random.random() < 0.4},
         "damage": lambda: {"at": at, "which": random.randrange(1000)},
+        "manage": lambda: {"at": at, "how": random.choice(CHANGES)},
         "want": lambda: {"filters": at},
         "want_back": lambda: {"filters": at},
         "move_links": lambda: {"losses": [random.random() < 0.15 for _ in range(12)]},

@@ -13,6 +13,7 @@ from fedbus.batch import Batch
 from fedbus.broker import effects as e
 from fedbus.broker import protocol as p
 from fedbus.broker.broker import Broker
+from fedbus.broker.copy_effects import BeginLedger, BeginRefused, DropLedger, LedgerBegun
 from fedbus.broker.record import Kind, Record
 from fedbus.limits import Limits
 
@@ -35,7 +36,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.ledgers: dict[str, list[Record]] = {}
-        self.queue: list[e.Write | e.RollSegment] = []
+        self.queue: list[e.Write | e.RollSegment | BeginLedger] = []
         self.generation = 0
         self.full = False
         self.failed = False
@@ -44,6 +45,15 @@ class Disk:
     def commit(self, most: int) -> list[e.Input]:
         """One group commit of up to ``most`` commands, as the committer does it."""
         group, self.queue = self.queue[:most], self.queue[most:]
+        if group and isinstance(group[0], BeginLedger):
+            self.queue = group[1:] + self.queue
+            if not self.full and not self.failed:
+                self.ledgers[group[0].ledger] = []
+                return [LedgerBegun(group[0].ledger)]
+            return [BeginRefused(group[0].ledger, "disk full")]
+        begins = [at for at, command in enumerate(group) if isinstance(command, BeginLedger)]
+        if begins:
+            group, self.queue = group[: begins[0]], group[begins[0] :] + self.queue
         writes = [c for c in group if isinstance(c, e.Write) and c.generation == self.generation]
         if not writes:
             return []
@@ -101,6 +111,21 @@ class Disk:
         end = self.end(read.ledger)
         return e.Records(read.token, found, max(at, end), damaged + max(0, end - at))
 
+    def survey(self, ledger: str) -> e.Surveyed | None:
+        """As the shell answers ``Survey``."""
+        if ledger not in self.ledgers:
+            return None
+        events = [record for record in self.ledgers[ledger] if record.kind is Kind.EVENTS]
+        topics = {topic for record in events for topic in Batch.decode(record.index, record.payload).topics}
+        newest_ms = max((record.time_ms for record in events), default=0)
+        size_bytes = sum(record.size_bytes for record in self.ledgers[ledger])
+        return e.Surveyed(ledger, newest_ms, tuple(sorted(topics)), size_bytes)
+
+    def drop(self, ledger: str) -> None:
+        """Its files are gone."""
+        assert ledger != list(self.ledgers)[-1], "the open ledger is never dropped"
+        self.ledgers.pop(ledger, None)
+
 
 class Node:
     """One bus instance. ``observe`` sees every message that it sends to a client."""
@@ -117,6 +142,7 @@ class Node:
         self.links: list[e.PeerLink] = []
         self.observe: Callable[[bytes, p.Message, tuple[bytes, ...]], None] = lambda *_: None
         self.reads: deque[e.Read] = deque()
+        self.surveys: deque[str] = deque()
         self.start()
 
     def start(self) -> None:
@@ -124,7 +150,8 @@ class Node:
         self.starts += 1
         self.up = True
         closed = {name: self.disk.end(name) for name in self.disk.ledgers}
-        ledger = f"{self.region}/{self.name}/{len(closed)}"
+        epoch = 1 + max((int(name.rpartition("/")[2]) for name in closed), default=-1)
+        ledger = f"{self.region}/{self.name}/{epoch}"
         state = list(self.disk.state_records())
         self.disk.ledgers[ledger] = []
         self.core = Broker(self.region, self.name, ledger, closed, self.limits)
@@ -136,6 +163,7 @@ class Node:
         self.up = False
         self.disk.crash(survivors)
         self.reads.clear()
+        self.surveys.clear()
         self.world.disconnect(self)
 
     def hold_links(self, links: list[e.PeerLink]) -> None:
@@ -159,14 +187,24 @@ class Node:
         if self.up and self.reads:
             self.handle(self.disk.read(self.reads.popleft()))
 
+    def survey(self) -> None:
+        """Answer what the core wants to know of closed ledgers."""
+        while self.up and self.surveys:
+            if (answer := self.disk.survey(self.surveys.popleft())) is not None:
+                self.handle(answer)
+
     def _execute(self, effects: list[e.Effect]) -> None:
         for effect in effects:
             match effect:
-                case e.Write() | e.RollSegment():
+                case e.Write() | e.RollSegment() | BeginLedger():
                     self.disk.queue.append(effect)
                 case e.Read():
                     assert len(self.reads) < self.limits.reads_waiting, "more reads than promised"
                     self.reads.append(effect)
+                case e.Survey(ledger):
+                    self.surveys.append(ledger)
+                case DropLedger(ledger):
+                    self.disk.drop(ledger)
                 case e.Send(session, message, frames):
                     self._send(session, message, tuple(bytes(frame) for frame in frames))
                 case e.SendPeer(endpoint, message, frames):
@@ -221,7 +259,7 @@ class World:
             node, start, endpoint, frames = self._to_origin.popleft()
             origin = next(n for n in self.nodes.values() if n.endpoint == endpoint)
             if node.up and node.starts == start and origin.up and not lose():
-                session = f"{node.name}#{start}".encode()
+                session = f"{node.name}#{start}>{endpoint}".encode()
                 self._dialled[session] = (node, start, endpoint)
                 self.connect(origin, session)
                 origin.handle(e.Received(session, frames))

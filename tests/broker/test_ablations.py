@@ -6,15 +6,17 @@ import pytest
 
 from fedbus.broker.cursor import Cursor
 from fedbus.broker.dedup import DedupWindow
-from fedbus.broker.deliveries import Deliveries
 from fedbus.broker.dispatch import Dispatcher
 from fedbus.broker.group import Group
+from fedbus.broker.group_fold import GroupFold
 from fedbus.broker.groups import Groups
 from fedbus.broker.in_flight import InFlight
 from fedbus.broker.intake import Intake
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.link import LinkSource, LinkTargets
 from fedbus.broker.link_progress import LinkProgress
+from fedbus.broker.publish_order import PublishOrder
+from fedbus.broker.queued_portions import QueuedPortions
 from fedbus.broker.recovery import FoldedState
 from fedbus.broker.settlement import Settlement
 from fedbus.broker.state import GroupState, Snapshot
@@ -30,38 +32,38 @@ def acknowledge_before_the_disk_has_it(patch: pytest.MonkeyPatch) -> None:
 
 def forget_duplicates_on_recovery(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Intake, "fold", lambda self, ledger, record: None)
-    patch.setattr(DedupWindow, "restore", lambda self, state: None)
+    patch.setattr(DedupWindow, "restore", lambda self, part, ledgers: None)
 
 
 def remember_batches_that_were_never_stored(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(DedupWindow, "forget_from", lambda self, ledger, number: {})
+    patch.setattr(DedupWindow, "forget_from", lambda self, ledger, number: [])
 
 
 def take_what_came_behind_a_refused_batch(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Intake, "_hold", lambda self, producer, sequence, now_ns: None)
+    patch.setattr(PublishOrder, "hold", lambda self, producer, order, slots, now_ns: None)
 
 
 def forget_acknowledgements_on_recovery(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Groups, "restore_settled", lambda self, parts: None)
+    patch.setattr(GroupFold, "settled", lambda self, parts: None)
 
 
 def forget_what_waits_in_a_snapshot(patch: pytest.MonkeyPatch) -> None:
     def state(self: Group, ledgers: Ledgers) -> GroupState:
-        low = {name: self._cursor.position(name, ledgers) for name in ledgers.names()}
+        low = {name: self.cursor.position(name, ledgers) for name in ledgers.names()}
         return GroupState(self.spec, self.settlement.state(), low)
 
     patch.setattr(Group, "state", state)
 
 
 def answer_a_group_before_it_is_recorded(patch: pytest.MonkeyPatch) -> None:
-    created = Groups._create
+    make = Groups._make
 
-    def create(self: Groups, *request: object) -> Group:
-        group = created(self, *request)  # type: ignore[arg-type]
+    def making(self: Groups, *request: object) -> Group:
+        group = make(self, *request)  # type: ignore[arg-type]
         group.recorded = -1
         return group
 
-    patch.setattr(Groups, "_create", create)
+    patch.setattr(Groups, "_make", making)
 
 
 def let_no_deadline_pass(patch: pytest.MonkeyPatch) -> None:
@@ -74,13 +76,13 @@ def leave_what_a_lost_member_held(patch: pytest.MonkeyPatch) -> None:
 
 
 def send_past_what_is_parked(patch: pytest.MonkeyPatch) -> None:
-    park = Deliveries.park
+    park = QueuedPortions.park
 
-    def past(self: Deliveries, member: object, portion: object, *, front: bool = False) -> None:
+    def past(self: QueuedPortions, member: object, portion: object, *, front: bool = False) -> None:
         park(self, member, portion, front=front)  # type: ignore[arg-type]
         member.behind = 0  # type: ignore[attr-defined]
 
-    patch.setattr(Deliveries, "park", past)
+    patch.setattr(QueuedPortions, "park", past)
 
 
 def scan_past_what_waits(patch: pytest.MonkeyPatch) -> None:

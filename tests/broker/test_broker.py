@@ -69,16 +69,15 @@ def test_a_full_queue_refuses_with_a_hint_and_keeps_the_order_of_keys():
         talk.publish(b"x" * 1500, keys=(7,), producer="p", sequence=sequence, request=sequence)
     refused = [message.request for message in talk.heard(p.Refused)]
     assert refused
-    first = refused[0]
     node.commit()
     talk.inbox.clear()
     talk.publish(b"later", keys=(7,), producer="p", sequence=9)
     assert talk.hear(p.Refused).code == "overloaded"
     talk.publish(b"unkeyed", producer="p", sequence=10)
-    talk.publish(b"again", keys=(7,), producer="p", sequence=first)
-    talk.publish(b"later", keys=(7,), producer="p", sequence=11)
+    for sequence in (*refused, 9, 11):
+        talk.publish(b"again", keys=(7,), producer="p", sequence=sequence)
     node.commit()
-    assert len(talk.heard(p.Published)) == 3
+    assert len(talk.heard(p.Published)) == len(refused) + 3
 
 
 def test_foreign_keys_are_refused_unless_their_owner_is_named_unreachable():
@@ -276,7 +275,7 @@ def test_a_member_s_end_gives_its_parked_events_to_the_others():
     group = node.core.subscriptions.groups.get("g")
     assert group is not None
     assert group.members.names() == ["quick"]
-    assert not group.deliveries.waiting
+    assert not group.deliveries.queued.waiting
 
 
 def test_a_link_pulls_no_more_than_its_window_of_bytes():

@@ -15,8 +15,9 @@ SETTLED = [p.Settled("r/i/0", [(0, 5), (7, 8)])]
 FROM_PEER = [
     p.Hello(1, 1, "client", "n", "r", want_table=True),
     p.Ping(3),
-    p.Publish(1, "p", 2, 3, ["b1"], ["r/b/0"]),
-    p.Subscribe(1, 2, ["a.>"], p.Start("cursor", cursor={"r/i/0": 7}), 10, "g", "m", 500),
+    p.Publish(1, "p", 2, 3, ["b1"], [p.Tried("r/b/0", 7)], 2, idempotent=True),
+    p.Reject(4, "r/b/0", [p.Try("p", 7, 2)]),
+    p.Subscribe(1, 2, ["a.>"], p.Start("cursor", cursor={"r/i/0": 7}), 10, "g", "m", p.GroupOptions(500)),
     p.Pull(1, 2, "r/i/0", [p.LinkFilter(">", 3), p.LinkFilter("a", 9, wanted=False)], 10),
     p.Unsubscribe(1, 2),
     p.Credit(1, 5),
@@ -28,7 +29,8 @@ FROM_PEER = [
 FROM_INSTANCE = [
     p.Welcome(1, "r", "i", "r/i/0", 2, 10_000, 5, DEFAULT),
     p.Pong(1, "i", "r/i/0", "healthy", {"x": 1}),
-    p.Published(1, "r/i/0", 5, 2, duplicate=True),
+    p.Judged(4, [p.STORED, p.NOT_STORED, p.FORGOTTEN]),
+    p.Published(1, "r/i/0", 5, 2, duplicate=True, first_copies=[p.FirstCopy(1, "r/i/0", 3)], as_sequence=4),
     p.Ok(1),
     p.Subscribed(1, 2, {"r/i/0": 5}),
     p.Deliver(1, "r/i/0", [(0, 2)], 2, 1, 0),

@@ -18,13 +18,24 @@ def output(result):
 
 def test_status_shows_regions_instances_and_why(ask):
     text = output(ask("status"))
-    for expected in (HOME, "o1", "healthy", "links from", "MASE 0.71", "q0.95 2,420", "create", "3 regions"):
+    for expected in (
+        HOME,
+        "o1",
+        "healthy",
+        "links from",
+        "MASE 0.71",
+        "q0.95 2,420",
+        "create",
+        "3 regions",
+        "under-replicated",
+        "1/2",
+    ):
         assert expected in text
 
 
 def test_status_as_json_holds_the_resources_as_the_gateway_answers_them(ask):
     pages = json.loads(output(ask("status", "--json")))
-    assert set(pages) == {"regions", "instances", "forecasts", "directives", "subscriptions"}
+    assert set(pages) == {"regions", "instances", "ledgers", "forecasts", "directives", "subscriptions"}
     assert [each["region"] for each in pages["regions"]["items"]] == list(REGIONS)
     assert pages["instances"]["stale_regions"] == []
 
@@ -38,7 +49,14 @@ def test_status_marks_what_is_stale(ask, control):
 
 def test_text_of_others_is_not_taken_for_markup(ask, monkeypatch):
     region = {"region": HOME, "federation": "x", "as_of": "2026-01-01T00:00:00Z", "explanation": "[red]3 of [b]4[/b]"}
-    parts = {"regions": [region], "instances": [], "forecasts": [], "directives": [], "subscriptions": []}
+    parts = {
+        "regions": [region],
+        "instances": [],
+        "ledgers": [],
+        "forecasts": [],
+        "directives": [],
+        "subscriptions": [],
+    }
     monkeypatch.setattr("tests.serve.fakes.view_of", lambda name: parts)
     assert "[red]3 of [b]4[/b]" in output(ask("status"))
 

@@ -57,7 +57,7 @@ def leftovers():
         ("name: [", ":1:8: not valid YAML"),
         ("nane: x", "did you mean name?"),
         ("name: Not A Name", "is no federation name"),
-        ("regions: {a.b: {replicas: 3}}", "one copy"),
+        ("regions: {a.b: {replicas: 9}}", "replicas"),
         ("- 1", "is a mapping"),
     ],
 )

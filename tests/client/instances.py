@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from fedbus.limits import DEFAULT, Limits
 from fedbus.routing.table import InstanceRoute, RoutingTable, region_route
 from fedbus_actors.bus_instance import BusInstance, InstanceConfig
 
@@ -17,9 +18,9 @@ class Instances:
         self.running: dict[str, BusInstance] = {}
         self._ports: dict[str, int] = {}
 
-    def start(self, name: str = "b1") -> str:
+    def start(self, name: str = "b1", limits: Limits = DEFAULT) -> str:
         """Start (again); returns the endpoint."""
-        config = InstanceConfig(REGION, name, str(self._folder / name), port=self._ports.get(name, 0))
+        config = InstanceConfig(REGION, name, str(self._folder / name), port=self._ports.get(name, 0), limits=limits)
         instance = self.running[name] = BusInstance(config)
         self._ports[name] = instance.port
         return self.endpoint(name)

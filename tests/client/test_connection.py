@@ -43,7 +43,8 @@ async def test_a_batch_without_answer_is_sent_again_after_a_restart_with_the_sam
     assert again.published() == one.published() == [(1, ["e"])]
     assert again.of(wire.Publish)[0].producer == one.of(wire.Publish)[0].producer
     assert receipt.position.ledger == again.ledger
-    assert again.of(wire.Publish)[0].ledgers == [], "the same instance knows its own ledgers"
+    sent = again.of(wire.Publish)[0]
+    assert (sent.tried, sent.attempt) == ([wire.Tried(one.ledger, 1)], 2), "in case it came back without its disk"
 
 
 async def test_batches_go_out_again_in_their_order(scripted):
@@ -150,7 +151,8 @@ async def test_a_silent_owner_is_passed_over_and_named(scripted):
     assert receipt.instance == keyless.instance == two.name
     sent = two.of(wire.Publish)[0]
     assert sent.unreachable == [one.name]
-    assert sent.ledgers == [one.ledger]
+    assert sent.tried == [wire.Tried(one.ledger, 2)]
+    assert (sent.attempt, sent.idempotent) == (2, False)
 
 
 async def test_a_new_table_moves_what_waits_for_a_lost_owner(scripted):
@@ -219,7 +221,7 @@ async def test_a_draining_instance_is_left_for_another(scripted):
             await asyncio.sleep(0.005)
         assert publishing.result().instance == two.name
     assert two.of(wire.Publish)[0].unreachable == [one.name]
-    assert two.of(wire.Publish)[0].ledgers == [], "a refusal says that nothing is stored"
+    assert two.of(wire.Publish)[0].tried == [], "a refusal says that nothing is stored"
 
 
 async def test_a_batch_whose_keys_part_ways_is_split_and_its_parts_get_new_sequences(scripted):
@@ -240,7 +242,7 @@ async def test_a_batch_whose_keys_part_ways_is_split_and_its_parts_get_new_seque
     assert ids["three"]
     first = {sequence for sequence, _ in one.published()}
     assert first.isdisjoint({sequence for each in (two, three) for sequence, _ in each.published()})
-    assert all(message.ledgers == [one.ledger] for message in two.of(wire.Publish))
+    assert all([tried.ledger for tried in message.tried] == [one.ledger] for message in two.of(wire.Publish))
 
 
 async def test_a_publish_that_nobody_answers_ends_at_its_deadline_and_says_what_is_unknown(scripted):

@@ -180,7 +180,7 @@ async def test_a_group_goes_on_after_a_restart(instances):
         async with bus.producer() as out:
             for n in range(100):
                 await out.send("n", n)
-        async with bus.subscribe("n", group="g", max_in_flight=10) as group:
+        async with bus.subscribe("n", group="g", max_in_flight=50) as group:
             first = await take(group, 50)
             for event in first[:-1]:
                 await event.ack()

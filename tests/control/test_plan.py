@@ -178,7 +178,6 @@ def test_scale_in_is_one_at_a_time_after_the_window_and_prefers_the_least_loaded
         ({"instances": (*instances(3), instance("b9", "draining"))}, "one is draining"),
         ({"instances": (*instances(3), instance("b9", "starting"))}, "starting"),
         ({"instances": (*instances(3), instance("b9", "unreachable"))}, "unreachable"),
-        ({"instances": (instance("b1"), instance("b2", node="n2"))}, "sibling"),
     ],
 )
 def test_scale_in_holds_wherever_it_could_be_wrong(changes, why):

@@ -5,14 +5,14 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 import uvicorn
 
 from fedbus.broker.protocol import Start
 from fedbus.client.bootstrap import Bootstrap
-from fedbus.errors import FedbusError, UnavailableError
+from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 from fedbus.event import Arrival, Event
 from fedbus.position import Position, encode_cursor
 from fedbus.routing.table import InstanceRoute, RoutingTable, region_route
@@ -36,17 +36,22 @@ class FakeBus:
     def __init__(self) -> None:
         self.log: list[tuple[str, Event]] = []
         self.calls: list[int] = []
+        self.idempotent: list[bool] = []
         self.refuse: Callable[[str, Event], FedbusError | None] = lambda topic, event: None
         self.gate = asyncio.Event()
         self.gate.set()
         self.instances = ["b1"]
         self.streams = 0
+        self.consumers: list[FakeConsumer] = []
         self.taken = 0
         self.grown = asyncio.Condition()
 
-    async def publish_events(self, events: Sequence[tuple[str, Event]]) -> list[Receipt | FedbusError]:
+    async def publish_events(
+        self, events: Sequence[tuple[str, Event]], *, idempotent: bool = False
+    ) -> list[Receipt | FedbusError]:
         await self.gate.wait()
         self.calls.append(len(events))
+        self.idempotent.append(idempotent)
         outcomes: list[Receipt | FedbusError] = []
         for topic, event in events:
             error = self.refuse(topic, event)
@@ -61,6 +66,10 @@ class FakeBus:
 
     def subscribe(self, filters: Sequence[str], *, start: Start) -> "FakeStream":
         return FakeStream(self, FilterSet(filters), start)
+
+    def consume(self, group: str, filters: Sequence[str], *, ack_deadline_ms: int) -> "FakeConsumer":
+        self.consumers.append(FakeConsumer(self, FilterSet(filters)))
+        return self.consumers[-1]
 
     def taking_instances(self) -> list[str]:
         return self.instances
@@ -97,6 +106,57 @@ class FakeStream:
                 yield Event.decode(event.encode(), Arrival(topic, LEDGER, offset, 1, None))
 
 
+class FakeDelivery(NamedTuple):
+    event: Event
+    instance: str
+    position: Position
+
+
+class FakeConsumer:
+    """A member of a group; what is pulled from it is gone, and what is settled is noted."""
+
+    def __init__(self, bus: FakeBus, filters: FilterSet) -> None:
+        self.bus = bus
+        self.filters = filters
+        self.members = 0
+        self.offset = 0
+        self.settled: list[tuple[object, ...]] = []
+        self.away: set[str] = set()
+
+    async def open(self) -> None:
+        self.members += 1
+
+    async def close(self) -> None:
+        self.members -= 1
+
+    async def pull(self, most: int, wait_s: float) -> list[FakeDelivery]:
+        found: list[FakeDelivery] = []
+        while len(found) < most and self.offset < len(self.bus.log):
+            offset, self.offset = self.offset, self.offset + 1
+            topic, event = self.bus.log[offset]
+            if self.filters.matches(topic):
+                arrived = Event.decode(event.encode(), Arrival(topic, LEDGER, offset, 1, None))
+                found.append(FakeDelivery(arrived, "b1", Position(LEDGER, offset)))
+        return found
+
+    async def ack(self, positions: Sequence[tuple[str, Position]]) -> list[FedbusError | None]:
+        return [self._settle("ack", *where) for where in positions]
+
+    async def nack(self, instance: str, position: Position, *, delay_ms: int | None, dead_letter: str) -> None:
+        if error := self._settle("nack", instance, position, delay_ms, dead_letter):
+            raise error
+
+    async def extend(self, instance: str, position: Position) -> None:
+        if error := self._settle("extend", instance, position):
+            raise error
+
+    def _settle(self, verb: str, instance: str, *what: object) -> FedbusError | None:
+        if instance in self.away:
+            return UnavailableError(f"instance {instance} is not connected")
+        self.settled.append((verb, *what))
+        return None
+
+
 def minutes(count: int) -> datetime:
     return NOW + timedelta(minutes=count)
 
@@ -111,7 +171,8 @@ def view_of(region: str) -> dict[str, list[dict[str, object]]]:
         "regions": [{
             "region": region, "federation": "demo", "provider": provider, "latitude": place[0],
             "longitude": place[1], "instances": 1, "load_eps": 1234.0, "capacity_eps": 2000.0,
-            "published_total": 1_000_000, "delivered_total": 2_500_000, "as_of": NOW,
+            "published_total": 1_000_000, "delivered_total": 2_500_000, "ledgers": 1, "under_replicated": 1,
+            "as_of": NOW,
             "links": [{"source": peer, "state": "up", "rate_eps": 12.0, "lag_ms": 40} for peer in peers],
         }],
         "instances": [
@@ -124,6 +185,11 @@ def view_of(region: str) -> dict[str, list[dict[str, object]]]:
                 "since": minutes(-1), "detail": "ordered by the forecast",
             },
         ],
+        "ledgers": [{
+            "region": region, "ledger": f"{region}/{instance}/4", "state": "OPEN", "end": 1_000_000, "copies": 1,
+            "wanted_copies": 2, "under_replicated": True, "writer": f"{region}/{instance}",
+            "dispatcher": f"{region}/{instance}", "members": [f"{region}/{instance}", f"{region}/{instance}x"],
+        }],
         "forecasts": [{
             "region": region, "as_of": NOW, "made_at": minutes(-1), "model": "AutoARIMA+Fourier", "basis": "forecast",
             "mase": 0.71, "quantile": 0.95,
@@ -154,6 +220,8 @@ class FakeControl:
         self.away: set[str] = set()
         self.reads = 0
         self.changes: list[tuple[object, ...]] = []
+        self.topics: list[str] = []
+        self.groups: dict[tuple[str, str], dict[str, object]] = {}
         self.refuse: Callable[[str, str, str], FedbusError | None] = lambda region, change, name: None
 
     def regions(self) -> Sequence[str]:
@@ -174,7 +242,16 @@ class FakeControl:
         if error := self.refuse(region, change, name):
             raise error
         self.changes.append((region, change, name, value))
-        return {"instance": f"{region}/{name}", "region": region}
+        return {"instance": f"{region}/{name}", "region": region, "group": name}
+
+    async def query(self, region: str, query: str, asked: object) -> object:
+        self._answer(region)
+        if query == "group":
+            if (region, asked) not in self.groups:
+                raise NotFoundError(f"region {region} has no group {asked!r}")
+            return self.groups[region, asked]
+        known = sorted(topic for topic in self.topics if topic > asked["after"])
+        return known[: asked["limit"]]
 
     def _answer(self, region: str) -> None:
         self.reads += 1

@@ -87,6 +87,7 @@ async def test_metrics_count_requests_by_status_and_events_by_outcome():
         'fedbus_gateway_events_total{outcome="failed"} 1.0',
         "fedbus_gateway_publish_seconds_count 4.0",
         "fedbus_gateway_requests_in_flight 0.0",
+        'fedbus_ledgers_under_replicated{region="onprem.berlin"} 1.0',
     ):
         assert line in text
 

@@ -40,7 +40,18 @@ async def test_a_resource_joins_the_parts_of_all_regions(http):
 
 @pytest.mark.parametrize(
     "resource",
-    ["regions", "instances", "forecasts", "directives", "routing", "slas", "triggers", "topics", "subscriptions"],
+    [
+        "regions",
+        "instances",
+        "ledgers",
+        "forecasts",
+        "directives",
+        "routing",
+        "slas",
+        "triggers",
+        "topics",
+        "subscriptions",
+    ],
 )
 async def test_every_resource_answers_and_stands_in_the_openapi_document(http, resource):
     answer = await http.get(f"/v1/{resource}")

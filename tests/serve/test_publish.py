@@ -167,6 +167,13 @@ async def test_when_nothing_is_stored_the_shared_reason_is_the_answer(http, bus,
         assert ("retry-after" in answer.headers) == error.retryable
 
 
+async def test_a_request_may_ask_that_its_events_count_once_wherever_they_are_retried(http, bus):
+    asked = [("/v1/events", {}), ("/v1/events?idempotent=true", {}), ("/v1/events", {"fedbus-idempotent": "true"})]
+    for path, headers in (*asked, ("/v1/events?idempotent=false", {})):
+        assert (await http.post(path, headers=STRUCTURED | headers, json=EVENT)).status_code == 202
+    assert bus.idempotent == [False, True, True, False]
+
+
 async def test_requests_beyond_the_limit_are_shed_and_the_others_finish(bus):
     async with serving(make_gateway(bus, limits=SMALL)) as base, httpx.AsyncClient(base_url=base) as http:
         bus.gate.clear()

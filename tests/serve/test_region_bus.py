@@ -26,13 +26,20 @@ class Instances(FakeControl):
         self.instances = instances
 
     async def bootstrap(self, network):
-        routes = [InstanceRoute(i.config.instance, f"tcp://127.0.0.1:{i.port}") for i in self.instances]
-        return Bootstrap(RoutingTable("test", REGION, 1, [region_route(REGION, routes)]), REGION)
+        return Bootstrap(table_of(self.instances), REGION)
+
+
+def table_of(instances):
+    routes = [InstanceRoute(i.config.instance, f"tcp://127.0.0.1:{i.port}") for i in instances]
+    return RoutingTable("test", REGION, 1, [region_route(REGION, routes)])
 
 
 @pytest.fixture
 def instances(tmp_path):
     started = [BusInstance(InstanceConfig(REGION, name, str(tmp_path / name))) for name in ("b1", "b2")]
+    table = table_of(started)
+    for instance in started:
+        instance.apply_table(table.version, table.encode())
     yield started
     for instance in started:
         instance.stop()

@@ -3,7 +3,6 @@
 import errno
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -46,7 +45,7 @@ def writing(directory: Path, **options):
     files = ledger_files(directory, **options)
     files.create(0)
     results = Results()
-    return files, results, Committer(files, results, limits=DEFAULT)
+    return files, results, Committer(files, results, limits=DEFAULT, hand_over=print)
 
 
 def test_what_waits_while_the_disk_is_busy_becomes_durable_in_one_group(tmp_path):
@@ -97,7 +96,7 @@ def test_submitting_waits_when_the_core_did_not_keep_to_its_bound(tmp_path):
     files = ledger_files(tmp_path, fdatasync=fdatasync)
     files.create(0)
     results = Results()
-    committer = Committer(files, results, limits=Limits(uncommitted_bytes=1000))
+    committer = Committer(files, results, limits=Limits(uncommitted_bytes=500), hand_over=print)
     submitted = []
 
     def submit() -> None:
@@ -115,19 +114,6 @@ def test_submitting_waits_when_the_core_did_not_keep_to_its_bound(tmp_path):
     thread.join(DEADLINE_S)
     committer.close()
     assert results.all[-1] == Durable(100)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 1 MiB."""
-    mount = shutil.which("mount")
-    target = tmp_path / "disk"
-    target.mkdir()
-    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "fedbus-test", str(target)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small file system takes root")
-    yield target
-    subprocess.run([str(shutil.which("umount")), "--lazy", str(target)], check=True)
 
 
 def test_a_full_disk_refuses_drops_the_void_generation_and_resumes_when_there_is_space(small_disk):
@@ -244,7 +230,7 @@ from tests.storage.written import events, ledger_files
 chance = random.Random(int(sys.argv[2]))
 files = ledger_files(Path(sys.argv[1]))
 files.create(files.next_epoch)
-committer = Committer(files, lambda result: print(result.number, flush=True), limits=DEFAULT)
+committer = Committer(files, lambda result: print(result.number, flush=True), limits=DEFAULT, hand_over=print)
 for number in range(10**9):
     size = chance.choice((10, 300, 5_000, 200_000))
     committer.submit(Write(events(number, 2 * number, payload=b"%d " % number * (size // 8))))

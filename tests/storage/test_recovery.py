@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedbus.broker.record import Kind
-from fedbus.storage.recovery import QUARANTINE
+from fedbus.storage.quarantine import QUARANTINE
 from fedbus.storage.segment_index import Damage, index_path
 from tests.storage.written import LEDGER, bounds, events, ledger_files, read_all, run_of, seen, state, write
 

@@ -6,13 +6,17 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 
+from fedbus.broker.group_spec import GroupRecord, GroupSpec
+from fedbus.broker.protocol import GroupOptions, Start
 from fedbus.errors import ConflictError, DamagedRecordError, EnvironmentUnusableError, NotFoundError, StorageError
+from fedbus.ledger_record import Fragment, LedgerRecord, Member
 from fedbus.schema.registry import Registry
 from fedbus.schema.store import SchemaStore
-from fedbus.storage.store import Fragment, Group, Instance, Ledger, Member, Store
+from fedbus.storage.store import Group, Instance, Store
 from fedbus.storage.store.database import metadata
 
 NOW_NS = 1_700_000_000_000_000_000
@@ -175,31 +179,49 @@ def test_an_older_manager_can_no_longer_write(path, store):
 
 
 def a_ledger(epoch=1):
-    return Ledger(
-        id=f"r/b1/{epoch}", writer="b1", epoch=epoch, fragments=(Fragment(0, (Member("b1", "d1"),)),), created_ns=NOW_NS
+    me = Member("r/b1", "d1")
+    return LedgerRecord(
+        id=f"r/b1/{epoch}", writer=me, fragments=(Fragment(0, (me,)),), dispatcher="r/b1", created_ns=NOW_NS
     )
 
 
 def test_a_fenced_ledger_takes_no_ensemble_change(store):
+    replace = msgspec.structs.replace
     ledger = store.ledgers.add(a_ledger())
-    moved = store.ledgers.change_ensemble(ledger, (*ledger.fragments, Fragment(7, (Member("b2", "d2"),))))
-    fenced = store.ledgers.begin_recovery(moved)
-    with pytest.raises(ConflictError):
-        store.ledgers.change_ensemble(moved, moved.fragments)
+    other = Fragment(7, (Member("r/b1", "d1"), Member("r/b2", "d2")))
+    (moved,) = store.ledgers.swap(replace(ledger, fragments=(*ledger.fragments, other)))
+    assert moved.version == ledger.version + 1
+    (fenced,) = store.ledgers.swap(replace(moved, state="RECOVERING", term=1))
+    with pytest.raises(ConflictError, match="at term 1"):
+        store.ledgers.swap(replace(moved, state="RECOVERING"))
     with pytest.raises(ConflictError, match="RECOVERING and cannot become OPEN"):
-        store.ledgers.change_ensemble(fenced, fenced.fragments)
-    closed = store.ledgers.close(fenced, 9, NOW_NS)
-    assert (closed.state, closed.term, closed.end_offset) == ("CLOSED", 1, 9)
+        store.ledgers.swap(replace(fenced, state="OPEN"))
+    (closed,) = store.ledgers.swap(replace(fenced, state="CLOSED", end_number=9, end_offset=8))
     assert store.ledgers.get("r/b1/1") == closed
+    (elsewhere,) = store.ledgers.swap(replace(closed, dispatcher="r/b2"))
+    assert store.ledgers.all() == [elsewhere]
     with pytest.raises(ConflictError, match="is CLOSED"):
-        store.ledgers.begin_recovery(closed)
+        store.ledgers.swap(replace(elsewhere, state="RECOVERING"))
 
 
-def test_only_a_closed_ledger_can_be_forgotten(store):
+def test_several_ledgers_change_together_or_not_at_all(store):
+    first, second = store.ledgers.add(a_ledger(1)), store.ledgers.add(a_ledger(2))
+    closing = [msgspec.structs.replace(each, state="CLOSED", end_number=0, end_offset=0) for each in (first, second)]
+    with pytest.raises(ConflictError, match="version"):
+        store.ledgers.swap(closing[0], msgspec.structs.replace(closing[1], version=7))
+    assert store.ledgers.all() == [first, second]
+    assert [each.state for each in store.ledgers.swap(*closing)] == ["CLOSED", "CLOSED"]
+
+
+def test_only_a_ledger_that_is_over_can_be_forgotten(store):
     ledger = store.ledgers.add(a_ledger())
     with pytest.raises(ConflictError):
         store.ledgers.delete(ledger)
-    store.ledgers.delete(store.ledgers.close(ledger, 0, NOW_NS))
+    (closed,) = store.ledgers.swap(msgspec.structs.replace(ledger, state="CLOSED", end_number=0, end_offset=0))
+    (expired,) = store.ledgers.swap(msgspec.structs.replace(closed, state="EXPIRED"))
+    with pytest.raises(ConflictError):
+        store.ledgers.delete(closed)
+    store.ledgers.delete(expired)
     assert store.ledgers.all() == []
 
 
@@ -207,6 +229,14 @@ def test_a_ledger_id_is_used_once(store):
     store.ledgers.add(a_ledger())
     with pytest.raises(ConflictError, match="exists already"):
         store.ledgers.add(a_ledger())
+
+
+def test_the_records_of_a_store_that_replaces_a_lost_one_are_newer_than_all_before(store):
+    before = store.ledgers.add(a_ledger(1))
+    for _ in range(3):
+        (before,) = store.ledgers.swap(before)
+    store.database.raise_term()
+    assert store.ledgers.add(a_ledger(2)).version > before.version + 1_000_000
 
 
 def test_a_link_changes_hands_under_a_new_term(store):
@@ -220,15 +250,27 @@ def test_a_link_changes_hands_under_a_new_term(store):
     assert store.link_assignments.find("r2/b9/1") is None
 
 
-def test_a_group_keeps_its_filters(store):
-    group = Group(name="billing", filters=("a", "b"), home_region="r", created_ns=NOW_NS, options={"start": "earliest"})
-    assert store.groups.create(group) == group
-    assert store.groups.create(changed(group, filters=("b", "a"), created_ns=NOW_NS + 1)) == group
-    with pytest.raises(ConflictError, match="billing has the filters a, b"):
-        store.groups.create(changed(group, filters=("c",)))
-    store.groups.delete("billing")
-    with pytest.raises(NotFoundError):
-        store.groups.delete("billing")
+def group(name, *, deleted=False, created_ns=NOW_NS):
+    spec = GroupSpec(name, ["a", "b"], Start("latest"), GroupOptions(paused=True), {"r/b1/0": 7}, created_ns=created_ns)
+    return Group(name=name, definition=GroupRecord(spec, deleted), home_region="r")
+
+
+def test_a_groups_definition_comes_back_as_it_was(store):
+    store.groups.add(group("billing"))
+    assert store.groups.get("billing") == group("billing")
+    with pytest.raises(ConflictError):
+        store.groups.add(group("billing"))
+    swapped = store.groups.swap(group("billing", deleted=True))
+    assert swapped.version == 2
+    with pytest.raises(ConflictError):
+        store.groups.swap(group("billing"))
+
+
+def test_of_deleted_groups_the_newest_are_kept(store):
+    for number in range(4):
+        store.groups.add(group(f"g{number}", deleted=number != 1, created_ns=NOW_NS + number))
+    store.groups.forget_deleted(1)
+    assert [each.name for each in store.groups.all()] == ["g1", "g3"]
 
 
 def test_the_schema_registry_finds_its_schemas_again(path, store):

@@ -2,6 +2,7 @@
 
 import pytest
 
+from fedbus.broker.policies import TopicRule
 from fedbus.control.directive import Directive
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.load import LoadSample
@@ -9,7 +10,6 @@ from fedbus.control.sla import Sla
 from fedbus.control.trigger import Trigger
 from fedbus.errors import ConflictError, DamagedRecordError, NotFoundError
 from fedbus.limits import Limits
-from fedbus.options import TopicPolicy
 from fedbus.storage.store import ResourceMetrics, Store
 
 MINUTE_NS = 60_000_000_000
@@ -140,14 +140,23 @@ def test_the_file_adds_what_is_missing_and_changes_nothing(store):
 
 def test_kinds_of_documents_do_not_mix(store):
     store.triggers.put("a", Trigger(id="a", start_ns=0, end_ns=1), 1)
-    store.topics.put("a", TopicPolicy(filter="a").model_dump(mode="json"), 1)
+    store.topics.put("a", TopicRule(filter="a"), 1)
     assert store.slas.all() == []
     assert store.triggers.get("a").end_ns == 1
-    assert TopicPolicy.model_validate(store.topics.get("a")) == TopicPolicy(filter="a")
+    assert store.topics.get("a") == TopicRule(filter="a")
+
+
+def test_versions_of_the_topic_policies_only_grow(tmp_path):
+    given = []
+    for _ in range(3):
+        opened = Store(tmp_path / "versions.db", 1)
+        given += [opened.topics.next_version(), opened.topics.next_version()]
+        opened.close()
+    assert given == sorted(set(given))
 
 
 def test_a_document_that_cannot_be_read_is_reported(store):
-    store.topics.put("x", {"filter": "x"}, 1)
+    store.topics.put("x", TopicRule(filter="x"), 1)
     with store.database.writing() as connection:
         connection.exec_driver_sql("UPDATE documents SET kind = 'sla', body = '{}'")
     with pytest.raises(DamagedRecordError, match="sla x cannot be read"):

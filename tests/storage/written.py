@@ -4,7 +4,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fedbus.broker.record import HEADER_BYTES, Kind, Record
+from fedbus.ledger_record import Fragment, LedgerRecord, Member
 from fedbus.limits import Limits
+from fedbus.storage.copy_appender import CopyAppender
+from fedbus.storage.held_ledger import HeldLedger
 from fedbus.storage.ledger_files import LedgerFiles
 
 LEDGER = "here/b1/0"
@@ -26,7 +29,8 @@ def run_of(count: int, payload: bytes = b"two events") -> list[Record]:
 
 def ledger_files(directory: Path, **options) -> LedgerFiles:
     """Recovered ledger files; whoever wants to write creates a ledger."""
-    files = LedgerFiles(directory, "here", "b1", Limits(), lambda: 1_700_000_000_001, **options)
+    limits = options.pop("limits", Limits())
+    files = LedgerFiles(directory, "here", "b1", limits, lambda: 1_700_000_000_001, **options)
     directory.mkdir(exist_ok=True)
     files.open()
     return files
@@ -41,7 +45,7 @@ def write(directory: Path, *segments: Iterable[Record], epoch: int = 0) -> Path:
             files.roll_segment()
         files.append(list(records))
         files.sync()
-    files._writer.close()  # as it is: closing the files would seal
+    files.current.runs[-1]._writer.close()  # as it is: closing the files would seal
     return max((directory / "ledgers" / str(epoch)).glob("*.seg"))
 
 
@@ -74,3 +78,49 @@ def bounds(path: Path, records: Iterable[Record]) -> list[int]:
         found.append(position)
     assert min(sizes) > HEADER_BYTES
     return found
+
+
+WRITER = Member("here/b2", "b2-uuid")
+HERE = Member("here/b1", "b1-uuid")
+COPY = "here/b2/7"
+
+
+def record_of(ledger: str = COPY, *, version: int = 1, term: int = 0, end: int | None = None, first: int = 0):
+    """A ledger's record, CLOSED if it has an end."""
+    return LedgerRecord(
+        id=ledger, writer=WRITER, fragments=(Fragment(first, (HERE, WRITER)),), dispatcher="here/b2",
+        state="OPEN" if end is None else "CLOSED", term=term, version=version, end_number=end,
+        end_offset=None if end is None else 2 * max(end - 1, 0),
+    )  # fmt: skip
+
+
+def copy_path(directory: Path, ledger: str = COPY) -> Path:
+    return directory / "copies" / ledger
+
+
+def append_copy(files: LedgerFiles, records: Iterable[Record], ledger: str = COPY) -> HeldLedger:
+    """Append to a copy and make it durable, as one turn of the committer does."""
+    held = files.hold(ledger)
+    appender = CopyAppender(held)
+    for portion in appender.portions(list(records)):
+        appender.append(portion)
+        appender.sync(portion.run)
+    return held
+
+
+def raw_of(files: LedgerFiles, ledger: str = COPY, number: int = 0) -> list[Record]:
+    """All records from a number on to the next hole, read one by one."""
+    found: list[Record] = []
+    while (read := files.read_raw(ledger, number, 1)).next_number > number:
+        assert not read.damaged
+        found += read.records
+        number = read.next_number
+    return found
+
+
+def crash(files: LedgerFiles) -> None:
+    """As a kill leaves it: nothing is sealed."""
+    for held in files.all():
+        for run in held.runs:
+            if run._writer is not None:
+                run._writer.close()

@@ -5,12 +5,13 @@ Owned by the region's manager; everybody else asks the manager. All calls block.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from fedbus.control.sla import Sla
 from fedbus.control.trigger import Trigger
 from fedbus.control.view import Memory, Override
+from fedbus.ledger_record import LedgerRecord
 from fedbus.limits import Limits
 from fedbus.storage.store.database import Database
 from fedbus.storage.store.directives import StoredDirectives
@@ -19,22 +20,20 @@ from fedbus.storage.store.forecasts import StoredForecasts
 from fedbus.storage.store.groups import Group, Groups
 from fedbus.storage.store.instances import Instance, Instances
 from fedbus.storage.store.lease import Lease, ManagerLease
-from fedbus.storage.store.ledgers import Fragment, Ledger, Ledgers, Member
+from fedbus.storage.store.ledgers import Ledgers
 from fedbus.storage.store.link_assignments import LinkAssignment, LinkAssignments
 from fedbus.storage.store.load_history import StoredLoadHistory
 from fedbus.storage.store.resource_metrics import ResourceMetrics, StoredResourceMetrics
 from fedbus.storage.store.schemas import StoredSchemas
 from fedbus.storage.store.status_log import StatusEntry, StatusLog
+from fedbus.storage.store.topic_rules import StoredTopicRules
 
 __all__ = [
     "Document",
-    "Fragment",
     "Group",
     "Instance",
     "Lease",
-    "Ledger",
     "LinkAssignment",
-    "Member",
     "ResourceMetrics",
     "StatusEntry",
     "Store",
@@ -61,10 +60,19 @@ class Store:
         self.schemas = StoredSchemas(self.database)
         self.slas: Documents[Sla] = Documents(self.database, "sla", Sla)
         self.triggers: Documents[Trigger] = Documents(self.database, "trigger", Trigger)
-        self.topics: Documents[dict[str, Any]] = Documents(self.database, "topic", dict[str, Any])
-        """Topic policies by filter, as ``TopicPolicy.model_dump(mode="json")`` writes them."""
+        self.topics = StoredTopicRules(self.database)
         self.overrides: Documents[Override] = Documents(self.database, "override", Override)
         self.memories: Documents[Memory] = Documents(self.database, "memory", Memory)
+
+    def pass_on(self, records: Sequence[LedgerRecord], receiver: str, heir: str, now_ns: int) -> list[LedgerRecord]:
+        """Another dispatcher for these ledgers and, in the same transaction, for what their dispatcher pulls.
+
+        ``receiver``, ``heir``: instance ids. What was pulled so far is in the ledgers. Raises as :meth:`Ledgers.swap`.
+        """
+        with self.database.writing() as connection:
+            swapped = self.ledgers.swap_within(connection, records)
+            self.link_assignments.pass_on(connection, receiver, heir, now_ns)
+        return swapped
 
     def close(self) -> None:
         """Close the database."""

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from fedbus.errors import ConflictError, DamagedRecordError, EnvironmentUnusableError, NotFoundError, StorageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_MS = 5000  # how long a write waits for another process's: store transactions take milliseconds
 UPSERT_ROWS = 5000
 

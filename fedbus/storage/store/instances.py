@@ -12,7 +12,7 @@ from fedbus.storage.store.database import Database, metadata, next_number
 from fedbus.storage.store.records import Records
 
 # starting: ordered, its actor may not run yet · serving: takes events · draining: takes no new ones ·
-# stopped: drained and gone, its directory stays · lost: gone with its machine, its ledgers are unavailable (rule 7)
+# stopped: drained and gone, its directory stays · lost: gone with its machine, its ledgers live on in their copies
 Lifecycle = Literal["starting", "serving", "draining", "stopped", "lost"]
 LIVING: tuple[Lifecycle, ...] = ("starting", "serving", "draining")
 
@@ -28,7 +28,6 @@ _instances = sa.Table(
     sa.Column("port", sa.Integer, nullable=False),
     sa.Column("directory_uuid", sa.String(32), nullable=False),
     sa.Column("epoch", sa.BigInteger, nullable=False),
-    sa.Column("adopted_by", sa.String(64), nullable=False),
     sa.Column("created_ns", sa.BigInteger, nullable=False),
     sa.Column("updated_ns", sa.BigInteger, nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
@@ -36,10 +35,7 @@ _instances = sa.Table(
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One bus instance. ``node``, ``host``, ``directory_uuid`` are empty until reported; ``epoch`` 0: it never ran.
-
-    ``adopted_by``: who serves the ledgers of a stopped one.
-    """
+    """One bus instance. ``node``, ``host``, ``directory_uuid`` are empty until reported; ``epoch`` 0: it never ran."""
 
     id: str
     region: str
@@ -50,7 +46,6 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     directory_uuid: str = ""
     epoch: int = 0
-    adopted_by: str = ""
     created_ns: int
     updated_ns: int
     version: int = 1

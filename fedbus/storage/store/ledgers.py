@@ -2,104 +2,112 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterable
 
 import msgspec
 import sqlalchemy as sa
 
-from fedbus.errors import ConflictError
-from fedbus.storage.store.database import Database, Packed, metadata
-from fedbus.storage.store.records import Records
+from fedbus.errors import ConflictError, NotFoundError
+from fedbus.ledger_record import TRANSITIONS, LedgerRecord
+from fedbus.storage.store.database import Database, Packed, compare_and_swap, metadata
 
-LedgerState = Literal["OPEN", "RECOVERING", "CLOSED"]
-
-# OPEN → OPEN is an ensemble change; RECOVERING fences the writer, so nothing leads back from it.
-TRANSITIONS: frozenset[tuple[LedgerState, LedgerState]] = frozenset(
-    {
-        ("OPEN", "OPEN"),
-        ("OPEN", "RECOVERING"),
-        ("OPEN", "CLOSED"),
-        ("RECOVERING", "RECOVERING"),
-        ("RECOVERING", "CLOSED"),
-    }
-)
-
-
-class Member(msgspec.Struct, frozen=True):
-    """A holder of a copy: an instance that comes back with another directory is a stranger."""
-
-    instance: str
-    directory_uuid: str
-
-
-class Fragment(msgspec.Struct, frozen=True):
-    """From ``first_offset`` on these members hold every event."""
-
-    first_offset: int
-    members: tuple[Member, ...]
-
+# A store that replaces a lost one has a higher term (rule 8): its records are newer than any a member has noted.
+VERSIONS_PER_TERM = 1 << 40
 
 _ledgers = sa.Table(
     "ledgers",
     metadata,
     sa.Column("id", sa.String(255), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("writer", sa.String(64), nullable=False),
-    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("writer", sa.String(128), nullable=False),
+    sa.Column("dispatcher", sa.String(128), nullable=False),
     sa.Column("term", sa.BigInteger, nullable=False),
-    sa.Column("fragments", Packed(tuple[Fragment, ...]), nullable=False),
-    sa.Column("end_offset", sa.BigInteger),
-    sa.Column("created_ns", sa.BigInteger, nullable=False),
-    sa.Column("closed_ns", sa.BigInteger),
+    sa.Column("record", Packed(LedgerRecord), nullable=False),
     sa.Column("version", sa.BigInteger, nullable=False),
 )
 
 
-class Ledger(msgspec.Struct, frozen=True, kw_only=True):
-    """One ledger; ``end_offset`` (one past its last event) is known once it is CLOSED; ``term`` is the recovery's."""
-
-    id: str
-    writer: str
-    epoch: int
-    fragments: tuple[Fragment, ...]
-    created_ns: int
-    state: LedgerState = "OPEN"
-    term: int = 0
-    end_offset: int | None = None
-    closed_ns: int | None = None
-    version: int = 1
-
-
-class Ledgers(Records[Ledger]):
-    """The ledger records of a region; ``add`` opens one."""
+class Ledgers:
+    """The ledger records of a region. Every change is a compare-and-swap of the record as it was read."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database, _ledgers, Ledger)
+        self._database = database
 
-    def change_ensemble(self, ledger: Ledger, fragments: tuple[Fragment, ...]) -> Ledger:
-        """Other members from some offset on (rule 4); ConflictError if the ledger is no longer as it was read."""
-        return self._step(msgspec.structs.replace(ledger, fragments=fragments), "OPEN")
+    def all(self) -> list[LedgerRecord]:
+        """All records, by id."""
+        statement = sa.select(_ledgers.c.record, _ledgers.c.version).order_by(_ledgers.c.id)
+        with self._database.reading() as connection:
+            return [_versioned(*row) for row in connection.execute(statement)]
 
-    def begin_recovery(self, ledger: Ledger) -> Ledger:
-        """Fence the writer (rule 5a): no ensemble change succeeds from now on; the term grows with every attempt."""
-        return self._step(msgspec.structs.replace(ledger, term=ledger.term + 1), "RECOVERING")
+    def get(self, ledger: str) -> LedgerRecord:
+        """One record; NotFoundError."""
+        with self._database.reading() as connection:
+            return self._get(connection, ledger)
 
-    def close(self, ledger: Ledger, end_offset: int, now_ns: int) -> Ledger:
-        """The ledger ends here, for ever (rule 5e, or its writer rolls)."""
-        return self._step(msgspec.structs.replace(ledger, end_offset=end_offset, closed_ns=now_ns), "CLOSED")
+    def add(self, record: LedgerRecord) -> LedgerRecord:
+        """Open a ledger; ConflictError if there is one of that name, whatever became of it."""
+        record = _versioned(record, (self._database.term - 1) * VERSIONS_PER_TERM + 1)
+        with self._database.writing() as connection:
+            if connection.execute(sa.select(_ledgers.c.id).where(_ledgers.c.id == record.id)).first():
+                raise ConflictError(f"ledger {record.id} exists already")
+            values = {"id": record.id, "version": record.version, **_columns(record)}
+            connection.execute(sa.insert(_ledgers).values(values))
+        return record
 
-    def delete(self, ledger: Ledger) -> None:
-        """Forget a CLOSED ledger whose events have expired."""
+    def swap(self, *records: LedgerRecord) -> list[LedgerRecord]:
+        """Store changed records, all or none, with their new versions.
+
+        Raises ConflictError if one was changed since it was read, or may not go from its state to that one;
+        NotFoundError.
+        """
+        with self._database.writing() as connection:
+            return self.swap_within(connection, records)
+
+    def swap_within(self, connection: sa.Connection, records: Iterable[LedgerRecord]) -> list[LedgerRecord]:
+        """As :meth:`swap`, as a part of a transaction."""
+        return [self._swap(connection, record) for record in records]
+
+    def delete(self, record: LedgerRecord) -> None:
+        """Forget a ledger that has EXPIRED (or is CLOSED and has no files anywhere); ConflictError otherwise."""
         with self._database.writing() as connection:
             gone = connection.execute(
                 sa.delete(_ledgers).where(
-                    _ledgers.c.id == ledger.id, _ledgers.c.version == ledger.version, _ledgers.c.state == "CLOSED"
+                    _ledgers.c.id == record.id,
+                    _ledgers.c.version == record.version,
+                    _ledgers.c.state.in_(("CLOSED", "EXPIRED")),
                 )
             )
             if gone.rowcount != 1:
-                raise ConflictError(f"ledger {ledger.id} is not CLOSED at version {ledger.version}; read it again")
+                raise ConflictError(
+                    f"ledger {record.id} is not over and done with at version {record.version}; read it again"
+                )
 
-    def _step(self, ledger: Ledger, to: LedgerState) -> Ledger:
-        if (ledger.state, to) not in TRANSITIONS:
-            raise ConflictError(f"ledger {ledger.id} is {ledger.state} and cannot become {to}")
-        return self.swap(msgspec.structs.replace(ledger, state=to))
+    def _get(self, connection: sa.Connection, ledger: str) -> LedgerRecord:
+        statement = sa.select(_ledgers.c.record, _ledgers.c.version).where(_ledgers.c.id == ledger)
+        row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise NotFoundError(f"ledger {ledger} does not exist")
+        return _versioned(*row)
+
+    def _swap(self, connection: sa.Connection, record: LedgerRecord) -> LedgerRecord:
+        before = self._get(connection, record.id)
+        if (before.state, record.state) not in TRANSITIONS:
+            raise ConflictError(f"ledger {record.id} is {before.state} and cannot become {record.state}")
+        if record.term < before.term:
+            raise ConflictError(f"ledger {record.id} is at term {before.term}, {record.term} is over")
+        version = compare_and_swap(connection, _ledgers, {"id": record.id}, record.version, _columns(record))
+        return _versioned(record, version)
+
+
+def _columns(record: LedgerRecord) -> dict[str, object]:
+    return {
+        "state": record.state,
+        "writer": record.writer.instance,
+        "dispatcher": record.dispatcher,
+        "term": record.term,
+        "record": record,
+    }
+
+
+def _versioned(record: LedgerRecord, version: int) -> LedgerRecord:
+    return msgspec.structs.replace(record, version=version)

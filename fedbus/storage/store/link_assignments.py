@@ -51,3 +51,12 @@ class LinkAssignments(Records[LinkAssignment]):
             return self.add(LinkAssignment(origin_ledger, receiver, 1, now_ns))
         after = LinkAssignment(origin_ledger, receiver, before.term + 1, now_ns, before.version)
         return self.swap(after)
+
+    def pass_on(self, connection: sa.Connection, receiver: str, heir: str, now_ns: int) -> None:
+        """Hand all that ``receiver`` pulls to ``heir``, under the next term, as a part of a transaction."""
+        table = _link_assignments.c
+        connection.execute(
+            sa.update(_link_assignments)
+            .where(table.receiver == receiver)
+            .values(receiver=heir, term=table.term + 1, version=table.version + 1, updated_ns=now_ns)
+        )
