@@ -56,11 +56,17 @@ class Deliveries:
 
     # -- back from members ---------------------------------------------------------------------------------------------
 
-    def expire(self, now_ns: int) -> list[tuple[Member, int]]:
-        """Deliveries whose deadline has passed go back, delayed ones become ready; returns whose deadlines passed."""
+    def expire(self, now_ns: int, *, at_once: bool) -> list[tuple[Member, int]]:
+        """Deliveries whose deadline has passed go back, delayed ones become ready; returns whose deadlines passed.
+
+        ``at_once``: without a back-off, ahead of what is newer: another member may take their keys from now on.
+        """
         due = self.in_flight.take_due(now_ns)
         expired = [(each.member, each.due_ns) for each in due if each.member is not None and self.unsettled(each)]
-        self._failed(due, EXPIRED, now_ns)
+        if due and at_once:
+            self.queued.ready([portion for portion in due if self._again(portion, EXPIRED)])
+        else:
+            self._failed(due, EXPIRED, now_ns)
         while self._delayed and self._delayed[0][0] <= now_ns:
             self.queued.waiting.appendleft(heappop(self._delayed)[-1])
         return expired

@@ -51,7 +51,7 @@ class Dispatcher:
 
     def pump(self, ledgers: Ledgers, effects: list[Effect], now_ns: int) -> int:
         """Dispatch what members have credit for: first what waits, then what is new; returns how many events."""
-        for member, due_ns in self.deliveries.expire(now_ns):
+        for member, due_ns in self.deliveries.expire(now_ns, at_once=len(self.members) > 1):
             if member.heard_ns <= due_ns - self.deadline_ns:
                 self.members.silence(member, silent=True)
         before = self.members.sent

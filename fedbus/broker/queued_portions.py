@@ -60,7 +60,7 @@ class QueuedPortions:
             (ready if portion.slots() & ~bars(portion) else kept).append(portion)
         if ready:
             self._barred = kept
-            self._ready(ready)
+            self.ready(ready)
 
     def barred_slots(self) -> int:
         """The slots for which something is kept."""
@@ -71,7 +71,7 @@ class QueuedPortions:
 
     def release(self, withheld: Withheld) -> None:
         """Batches were resolved: what was released is ready, with what waited behind it."""
-        self._ready(self.withheld.take_resolved(withheld))
+        self.ready(self.withheld.take_resolved(withheld))
         self.unbar(lambda portion: self.withheld.slots_before(portion.turn))
 
     def regroup(self) -> None:
@@ -83,9 +83,10 @@ class QueuedPortions:
             again.extend(parked)
         self._parked.clear()
         if again:
-            self._ready(again)
+            self.ready(again)
 
-    def _ready(self, portions: Iterable[Portion]) -> None:
+    def ready(self, portions: Iterable[Portion]) -> None:
+        """Whoever has credit may take them, in their old order."""
         self.waiting.extend(portions)
         self.waiting = deque(sorted(self.waiting, key=lambda portion: (portion.turn, portion.ranges[:1])))
 

@@ -31,7 +31,7 @@ def let_keys_move_at_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def free_slots_in_any_order(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(QueuedPortions, "_ready", lambda self, portions: self.waiting.extend(reversed(list(portions))))
+    patch.setattr(QueuedPortions, "ready", lambda self, portions: self.waiting.extend(reversed(list(portions))))
 
 
 def settle_dead_letters_before_they_are_stored(patch: pytest.MonkeyPatch) -> None:

@@ -308,6 +308,26 @@ def test_a_member_that_never_acknowledges_loses_its_keys_to_the_others_until_it_
     assert not any(member.silent for member in group_of(node).members)
 
 
+def test_what_runs_into_its_deadline_goes_to_another_member_before_what_is_newer():
+    node = start()
+    publisher, old, new = Talk(node, b"publisher"), Talk(node, b"old"), Talk(node, b"new")
+    wait = options(ack_deadline_ms=500, backoff_min_ms=200)
+    old.subscribe("g", credit=1000, options=wait)
+    settle(node)
+    publisher.publish(*[b"1"] * 40, keys=KEYS)
+    settle(node)
+    new.subscribe("g", credit=1000, options=wait)
+    publisher.publish(*[b"2"] * 40, keys=KEYS)
+    settle(node)
+    assert new.bodies() == []
+    for _ in range(4):
+        node.world.tick(200)
+    came = new.bodies()
+    assert came[0] == b"1"
+    assert came == sorted(came)
+    assert b"2" in came
+
+
 # -- members and keys --------------------------------------------------------------------------------------------------
 
 
