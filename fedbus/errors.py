@@ -201,11 +201,11 @@ class ClosedError(FedbusError):
 def error_types() -> dict[str, type[FedbusError]]:
     """All error types by code (what a refusal on the wire is turned back into)."""
     found: dict[str, type[FedbusError]] = {}
-    todo: list[type[FedbusError]] = [FedbusError]
-    while todo:
-        kind = todo.pop()
+    unvisited: list[type[FedbusError]] = [FedbusError]
+    while unvisited:
+        kind = unvisited.pop()
         found.setdefault(kind.code, kind)
-        todo.extend(kind.__subclasses__())
+        unvisited.extend(kind.__subclasses__())
     return found
 
 

@@ -47,15 +47,15 @@ def test_the_local_file_is_what_the_options_say_about_themselves():
 
 
 def test_every_key_is_described():
-    todo, seen = [FederationOptions], set()
-    while todo:
-        section = todo.pop()
+    unvisited, seen = [FederationOptions], set()
+    while unvisited:
+        section = unvisited.pop()
         seen.add(section)
         for key, field in keys_of(section).items():
             assert field.description, f"{section.__name__}.{key}"
             inner = section_of(field.annotation)
             if inner is not None and inner not in seen:
-                todo.append(inner)
+                unvisited.append(inner)
     assert len(seen) > 10
 
 

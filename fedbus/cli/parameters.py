@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from fedbus.quantity import parse_duration_ms, parse_size_bytes
 from fedbus.topic import check_filter, check_topic
 
 
-class _Checked(click.ParamType[Any]):
+class _Checked(click.ParamType[Any], ABC):
     """A value which a function of ours reads or refuses."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -22,9 +23,9 @@ class _Checked(click.ParamType[Any]):
         except FedbusError as error:
             self.fail(error.detail, param, ctx)
 
+    @abstractmethod
     def read(self, value: Any) -> Any:
         """Read it, or raise a typed error."""
-        raise NotImplementedError
 
 
 class Topic(_Checked):

@@ -21,7 +21,7 @@ from fedbus.errors import DrainingError, FedbusError, UnavailableError, WrongOwn
 from fedbus.routing.router import Dice, Router
 from fedbus.routing.table import InstanceRoute
 
-GRACE_MS = 1000
+GRACE_MS = 500
 BACKOFF_MIN_MS, BACKOFF_MAX_MS = 20, 2000
 RETRY_DRAINING_MS = 250
 

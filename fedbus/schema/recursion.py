@@ -42,11 +42,11 @@ class _Chains:
         self._index(root)
 
     def _index(self, root: Any) -> None:
-        todo: list[tuple[Any, Any]] = [(root, root)]
-        while todo:
-            value, resource = todo.pop()
+        unvisited: list[tuple[Any, Any]] = [(root, root)]
+        while unvisited:
+            value, resource = unvisited.pop()
             if isinstance(value, list):
-                todo.extend((item, resource) for item in value)
+                unvisited.extend((item, resource) for item in value)
             if not isinstance(value, dict):
                 continue
             for word in _IDS:
@@ -59,7 +59,7 @@ class _Chains:
                     self._by_name.setdefault(value[word], []).append(value)
             self.all_objects.append(value)
             self._resource[id(value)] = resource
-            todo.extend((item, resource) for item in value.values())
+            unvisited.extend((item, resource) for item in value.values())
 
     def length(self, schema: dict[str, Any], above: int) -> int:
         """Subschemas below this one in the longest chain; ``above`` is how many there are before it."""

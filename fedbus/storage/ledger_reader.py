@@ -7,6 +7,7 @@ are kept open, and where a reader left off is remembered, so that reading on cos
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
@@ -158,7 +159,7 @@ class LedgerReader:
                 os.close(self._open.popitem()[1])
 
 
-class _Found:
+class _Found(ABC):
     """What one read has collected so far: ``at`` is the next offset or number it wants."""
 
     raw: ClassVar[bool]
@@ -171,13 +172,13 @@ class _Found:
         self._max_bytes = max_bytes
         self._size_bytes = 0
 
+    @abstractmethod
     def mark_in(self, index: SegmentIndex) -> Mark:
         """From where in a segment to scan."""
-        raise NotImplementedError
 
+    @abstractmethod
     def span(self, record: Record) -> tuple[int, int]:
         """What of the sequence that is counted the record covers."""
-        raise NotImplementedError
 
     def wants(self, record: Record) -> bool:
         """Whether the record belongs to the answer."""

@@ -1,6 +1,7 @@
 """The control API: what managers say, at most once a second, and the last they said when they are away."""
 
 from base64 import b64decode
+from typing import get_args
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from fedbus.clock import ManualClock
 from fedbus.errors import UnavailableError
 from fedbus.limits import DEFAULT
 from fedbus.routing.table import RoutingTable
-from fedbus_serve.control_cache import ControlCache
+from fedbus_serve.control_cache import ControlCache, Resource
 from tests.serve.fakes import REGIONS, FakeBus, FakeControl, make_gateway, serving
 
 
@@ -38,21 +39,7 @@ async def test_a_resource_joins_the_parts_of_all_regions(http):
     assert (first["state"], first["capacity_eps"], first["since"]) == ("healthy", 2000.0, "2026-03-02T10:30:00Z")
 
 
-@pytest.mark.parametrize(
-    "resource",
-    [
-        "regions",
-        "instances",
-        "ledgers",
-        "forecasts",
-        "directives",
-        "routing",
-        "slas",
-        "triggers",
-        "topics",
-        "subscriptions",
-    ],
-)
+@pytest.mark.parametrize("resource", get_args(Resource))
 async def test_every_resource_answers_and_stands_in_the_openapi_document(http, resource):
     answer = await http.get(f"/v1/{resource}")
     assert answer.status_code == 200, answer.text

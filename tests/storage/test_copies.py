@@ -8,37 +8,26 @@ from hypothesis import strategies as st
 
 from fedbus.broker.on_disk import HeldRun
 from fedbus.broker.record import Kind
-from fedbus.limits import KIB, Limits
 from fedbus.storage.quarantine import QUARANTINE
 from tests.storage.written import (
     COPY,
+    SMALL,
     append_copy,
     bounds,
     copy_path,
     crash,
     events,
     ledger_files,
+    numbers,
+    on_disk,
     raw_of,
     read_all,
     record_of,
     run_of,
+    runs_of,
     seen,
     state,
-)  # fmt: skip
-
-SMALL = Limits(segment_bytes=KIB * 4, batch_bytes=KIB, event_bytes=KIB, attributes_bytes=KIB, key_bytes=KIB)
-
-
-def numbers(records) -> list[int]:
-    return [record.number for record in records]
-
-
-def runs_of(files, ledger: str = COPY) -> list[tuple[int, int]]:
-    return [(run.first_number, run.end_number) for run in on_disk(files, ledger).runs]
-
-
-def on_disk(files, ledger: str = COPY):
-    return next(found for found in files.on_disk() if found.ledger == ledger)
+)
 
 
 def test_a_copy_is_read_as_the_ledger_it_is_of(tmp_path):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from fedbus.broker.record import Kind, ledger_seed
-from fedbus.limits import KIB, Limits
 from fedbus.storage.ledger_note import NOTE
 from fedbus.storage.quarantine import QUARANTINE
 from fedbus.storage.segment_index import index_path
@@ -22,27 +21,15 @@ from tests.storage.written import (
     crash,
     events,
     ledger_files,
+    numbers,
+    on_disk,
     raw_of,
     record_of,
     run_of,
+    runs_of,
     seen,
     state,
-)  # fmt: skip
-
-SMALL = Limits(segment_bytes=KIB * 4, batch_bytes=KIB, event_bytes=KIB, attributes_bytes=KIB, key_bytes=KIB)
-
-
-def numbers(records) -> list[int]:
-    return [record.number for record in records]
-
-
-def runs_of(files, ledger: str = COPY) -> list[tuple[int, int]]:
-    return [(run.first_number, run.end_number) for run in on_disk(files, ledger).runs]
-
-
-def on_disk(files, ledger: str = COPY):
-    return next(found for found in files.on_disk() if found.ledger == ledger)
-
+)
 
 # -- notes and the cut -------------------------------------------------------------------------------------------------
 

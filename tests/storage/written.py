@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from fedbus.broker.on_disk import OnDisk
 from fedbus.broker.record import HEADER_BYTES, Kind, Record
 from fedbus.ledger_record import Fragment, LedgerRecord, Member
-from fedbus.limits import Limits
+from fedbus.limits import KIB, Limits
 from fedbus.storage.copy_appender import CopyAppender
 from fedbus.storage.held_ledger import HeldLedger
 from fedbus.storage.ledger_files import LedgerFiles
 
 LEDGER = "here/b1/0"
+SMALL = Limits(segment_bytes=KIB * 4, batch_bytes=KIB, event_bytes=KIB, attributes_bytes=KIB, key_bytes=KIB)
 
 
 def events(number: int, offset: int, count: int = 2, payload: bytes = b"two events", **fields) -> Record:
@@ -124,3 +126,18 @@ def crash(files: LedgerFiles) -> None:
         for run in held.runs:
             if run._writer is not None:
                 run._writer.close()
+
+
+def numbers(records: Iterable[Record]) -> list[int]:
+    """Of records, in order."""
+    return [record.number for record in records]
+
+
+def on_disk(files: LedgerFiles, ledger: str = COPY) -> OnDisk:
+    """What is said to be there of a ledger."""
+    return next(found for found in files.on_disk() if found.ledger == ledger)
+
+
+def runs_of(files: LedgerFiles, ledger: str = COPY) -> list[tuple[int, int]]:
+    """Record numbers there are of a ledger: first and end of each run."""
+    return [(run.first_number, run.end_number) for run in on_disk(files, ledger).runs]
