@@ -132,6 +132,23 @@ class WrongOwnerError(FedbusError):
     http_status = 503
 
 
+class GroupElsewhereError(FedbusError):
+    """The group is at home in another region: subscribe there (clients do so by themselves)."""
+
+    code = "group_elsewhere"
+    culprit = "caller"
+    retryable = True
+    http_status = 421
+
+
+class PinnedTopicError(FedbusError):
+    """The topic is stored in some regions alone, and this is none of them (clients publish there by themselves)."""
+
+    code = "pinned"
+    culprit = "caller"
+    http_status = 421
+
+
 class OverloadedError(FedbusError):
     """A bounded queue is full; nothing was stored. Try again after ``retry_after_ms``."""
 

@@ -82,7 +82,7 @@ class ApplyTable(msgspec.Struct, frozen=True):
 
 
 class PeerLink(msgspec.Struct, frozen=True):
-    """Pull this origin ledger from the instance at ``endpoint``.
+    """Pull this origin ledger from the instance at ``endpoint``, which proves to have the public ``key`` (Z85).
 
     ``wants``: the filters, each with the offset to begin at if this instance has not scanned the ledger for it before.
     """
@@ -90,6 +90,7 @@ class PeerLink(msgspec.Struct, frozen=True):
     ledger: str
     endpoint: str
     wants: list[LinkFilter]
+    key: str = ""
 
 
 class ApplyLinks(msgspec.Struct, frozen=True):
@@ -242,9 +243,10 @@ class RequestGroup(msgspec.Struct, frozen=True):
 
 
 class Dial(msgspec.Struct, frozen=True):
-    """Open a connection to another instance."""
+    """Open a connection to another instance; ``key``: of its region (Z85), empty within the own one (unencrypted)."""
 
     endpoint: str
+    key: str = ""
 
 
 class SendPeer(msgspec.Struct, frozen=True):

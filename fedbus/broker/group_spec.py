@@ -22,6 +22,17 @@ _TOKEN_BYTES = 200
 _NO_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 
 
+class GroupHome(msgspec.Struct, frozen=True, array_like=True):
+    """Which region dispatches a group, and who takes its place, in this order (protocol rule 13).
+
+    ``region`` empty: the group is each region's own (``scope: region``). ``term`` grows with every move of the home.
+    """
+
+    region: str = ""
+    standbys: tuple[str, ...] = ()
+    term: int = 0
+
+
 class GroupSpec(msgspec.Struct, frozen=True, array_like=True):
     """One subscription. ``tails``: per origin ledger where ``latest`` began; ``created_ns`` 0: made by one instance."""
 
@@ -33,6 +44,12 @@ class GroupSpec(msgspec.Struct, frozen=True, array_like=True):
     generation: int = 1
     created_ns: int = 0
     version: int = 0
+    home: GroupHome = GroupHome()
+
+    @property
+    def age(self) -> tuple[int, int, int, int]:
+        """Of two definitions of a name the one with the higher age counts, in every region."""
+        return *self.identity, self.home.term, self.version
 
     @property
     def identity(self) -> tuple[int, int]:

@@ -28,6 +28,11 @@ class TopicRule(msgspec.Struct, frozen=True, kw_only=True):
     ``retention_ms``: events are kept at least this long; ``retention_bytes``: and no longer once newer closed ledgers
     that hold topics of this filter add up to this (0: no bound); ``dedup_window_ms``: events with the same source and
     id are stored once within it (0: not looked at); ``schema_subject``, ``validation``: see ``schema/subjects.py``.
+
+    ``forward``: which other regions pull these topics: ``interest``, those in which somebody wants them, and each of
+    ``regions``; ``all``, every one; ``pinned``: they are stored in ``regions`` alone, and offered to no other.
+    ``durability``: acknowledged (and dispatched) when the ``region`` has it, or only when a second region of the
+    ``federation`` has it too: one of ``regions``, or any other if that is empty (protocol rule 20).
     """
 
     filter: str
@@ -36,6 +41,9 @@ class TopicRule(msgspec.Struct, frozen=True, kw_only=True):
     dedup_window_ms: int = 0
     schema_subject: str | None = None
     validation: Literal["registered", "schema", "none"] = "registered"
+    forward: Literal["interest", "all", "pinned"] = "interest"
+    regions: tuple[str, ...] = ()
+    durability: Literal["region", "federation"] = "region"
 
 
 DEFAULT_RULE = TopicRule(filter=">")

@@ -129,13 +129,17 @@ class LinkFilter(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Pull(Message, frozen=True):
-    """A link asks for events of one origin ledger that match ``filters`` and were born there (``broker/link.py``)."""
+    """A link asks for events of one origin ledger that match ``filters`` and were born there (``broker/link.py``).
+
+    ``durable_to``: everything wanted below this offset is durable in the region that asks.
+    """
 
     request: int
     subscription: int
     ledger: str
     filters: list[LinkFilter]
     credit: int
+    durable_to: int = 0
 
 
 class Unsubscribe(Message, frozen=True):
@@ -146,10 +150,14 @@ class Unsubscribe(Message, frozen=True):
 
 
 class Credit(Message, frozen=True):
-    """Allow that many events more; of a member of a group a negative number takes back what it has not used."""
+    """Allow that many events more; of a member of a group a negative number takes back what it has not used.
+
+    From a link ``durable_to``: everything wanted below this offset is durable there (-1: nothing is said of that).
+    """
 
     subscription: int
     events: int
+    durable_to: int = -1
 
 
 class Settled(msgspec.Struct, frozen=True, array_like=True):
@@ -310,21 +318,29 @@ POSSIBLE_DUPLICATE = 1  # a flag of Deliver: an earlier try of these events may 
 
 
 class Ended(Message, frozen=True):
-    """The instance ended a subscription; subscribe again (a group was moved), or not (``not_found``: deleted)."""
+    """The instance ended a subscription; subscribe again (a group was moved), or not (``not_found``: deleted).
+
+    ``region``: where the group is at home now (``group_elsewhere``).
+    """
 
     subscription: int
     code: str
     detail: str
+    region: str = ""
 
 
 class Refused(Message, frozen=True):
-    """A request (0: the message itself) was refused, nothing of it was done. ``code``: one of :mod:`fedbus.errors`."""
+    """A request (0: the message itself) was refused, nothing of it was done. ``code``: one of :mod:`fedbus.errors`.
+
+    ``region``: where the group is at home (``group_elsewhere``).
+    """
 
     request: int
     code: str
     detail: str
     retryable: bool = False
     retry_after_ms: int = 0
+    region: str = ""
 
 
 class Table(Message, frozen=True):

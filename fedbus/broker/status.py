@@ -70,7 +70,8 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     policies in force; ``expired``: what groups lost to retention; ``expired_ledgers`` it serves no more, their copies
     may go; ``retained``: its closed ledgers, where a policy bounds sizes.
     ``held``: its copies, the open ledger among them; ``requests``: what it waits for from its manager; ``silent``:
-    members of the open ledger that do not answer.
+    members of the open ledger that do not answer; ``link_topics``: by topic how old (ms) the newest event was when it
+    came over a link.
     """
 
     instance: str
@@ -91,3 +92,4 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     held: list[Held] = []
     requests: list[Request] = []
     silent: list[str] = []
+    link_topics: dict[str, int] = {}

@@ -10,8 +10,22 @@ import msgspec
 from fedbus.routing.table import InstanceRoute
 
 
+class RegionAddress(msgspec.Struct, frozen=True):
+    """Where a region's manager hears its peers, and how it proves who it is; ``public_key``: Z85.
+
+    Told on by everybody: of two about one region that with the higher ``version`` counts. ``left``: it is a member no
+    more, and stays known as such.
+    """
+
+    region: str
+    endpoint: str
+    public_key: str
+    version: int = 1
+    left: bool = False
+
+
 class LedgerSummary(msgspec.Struct, frozen=True, array_like=True):
-    """A ledger born in the region: its confirmed end, who serves it now, and whether it may still grow."""
+    """A ledger born in the region: its confirmed end, who serves it now to links, and whether it may still grow."""
 
     ledger: str
     end: int
@@ -19,8 +33,24 @@ class LedgerSummary(msgspec.Struct, frozen=True, array_like=True):
     open: bool
 
 
+class LinkLag(msgspec.Struct, frozen=True, array_like=True):
+    """How far a region is behind an origin region.
+
+    ``events`` not yet pulled (at most), the oldest of them ``lag_ms`` old; by topic too, the worst of them.
+    """
+
+    events: int
+    lag_ms: int
+    topics: dict[str, int] = {}
+
+
 class RegionSummary(msgspec.Struct, frozen=True):
-    """A region at ``at_ns`` of its own clock; ``generation`` is its manager's epoch (a newer manager's word wins)."""
+    """A region at ``at_ns`` of its own clock; ``generation`` is its manager's epoch (a newer manager's word wins).
+
+    ``link_key``: public key of its instances' link endpoints (Z85). ``interest``: filters that somebody there wants.
+    ``lags``: by origin region. ``round_trips``: in ms, by peer. ``gateway``: URL for clients. ``members``: all regions
+    it knows. ``groups_digest``: of the group definitions it has.
+    """
 
     region: str
     generation: int
@@ -32,3 +62,10 @@ class RegionSummary(msgspec.Struct, frozen=True):
     capacity_eps: float
     routes: list[InstanceRoute]
     ledgers: list[LedgerSummary]
+    link_key: str = ""
+    interest: list[str] = []
+    lags: dict[str, LinkLag] = {}
+    round_trips: dict[str, float] = {}
+    gateway: str = ""
+    members: list[RegionAddress] = []
+    groups_digest: str = ""
