@@ -1,6 +1,7 @@
 """What all tests share: under ``FEDBUS_CI`` a skip is a failure, because a test that did not run has shown nothing."""
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,9 @@ pytest_plugins = ["tests.small_disk"]
 # How long an example takes depends on who else uses the machine: no test may fail for that.
 settings.register_profile("fedbus", deadline=None, print_blob=True)
 settings.load_profile("fedbus")
+
+# A shell's background job ignores Ctrl-C, and so would all that is started here: tests end programs as people do.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IN_CI = os.environ.get("FEDBUS_CI", "") not in {"", "0"}
 
