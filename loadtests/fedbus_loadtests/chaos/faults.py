@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
+from threading import Event
 from typing import Any
 
 from fedbus_loadtests.chaos.bit_rot import cut, flip, sealed_segments, tear
@@ -15,6 +16,8 @@ from fedbus_loadtests.chaos.recorder import Recorder
 from fedbus_loadtests.chaos.region import Region
 
 Heal = Callable[[], None]
+
+FLIP_TRIES = 300  # a tenth of a second apart: on a busy machine it takes a while until the first segment is full
 
 
 class Faults:
@@ -68,16 +71,19 @@ class Faults:
         return self._region.tend
 
     def _flip(self) -> Heal:
-        """One bit of a sealed segment changes, under a running instance."""
+        """One bit of a sealed segment changes, under a running instance; as soon as a segment is sealed."""
         self._region.wait_whole()
         names = self._region.fleet.names()
-        for name in self._random.sample(names, len(names)):
-            damaged = flip(sealed_segments(self._region.fleet.directory(name)), self._random)
-            if damaged is not None:
-                self._fault("flip", name, f"{damaged.path.name}, byte {damaged.position}")
-                position = f"{damaged.ledger}:{damaged.first_offset}"
-                self._note("damage", target=name, position=position, end=damaged.end_offset)
-                return partial(self._region.fleet.ask, name, "scrub")
+        pause = Event()
+        for _ in range(FLIP_TRIES):
+            for name in self._random.sample(names, len(names)):
+                damaged = flip(sealed_segments(self._region.fleet.directory(name)), self._random)
+                if damaged is not None:
+                    self._fault("flip", name, f"{damaged.path.name}, byte {damaged.position}")
+                    position = f"{damaged.ledger}:{damaged.first_offset}"
+                    self._note("damage", target=name, position=position, end=damaged.end_offset)
+                    return partial(self._region.fleet.ask, name, "scrub")
+            pause.wait(0.1)
         return lambda: None
 
     def _eio(self) -> Heal:
