@@ -140,6 +140,10 @@ class GroupElsewhereError(FedbusError):
     retryable = True
     http_status = 421
 
+    def __init__(self, detail: str, *, retry_after_ms: int = 0, region: str = "") -> None:
+        super().__init__(detail, retry_after_ms=retry_after_ms)
+        self.region = region
+
 
 class PinnedTopicError(FedbusError):
     """The topic is stored in some regions alone, and this is none of them (clients publish there by themselves)."""

@@ -73,6 +73,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         int, _why("How long a batch of an idempotent producer waits for word of its first try: longer than a restart.")
     ] = 600_000
     members_per_group: Annotated[int, _why("Members of one group.")] = 1024
+    geo_events: Annotated[
+        int, _why("Events stored and waiting for a second region; beyond it publishing to such topics is refused.")
+    ] = 50_000
     link_window_bytes: Annotated[int, _why("Events of one link fetched and not yet in the own ledger.")] = 16 * MIB
 
     # Ledger files.
@@ -123,6 +126,7 @@ RELATIONS: tuple[tuple[str, str], ...] = (
     ("read_chunk_bytes", "tail_cache_bytes"),
     ("segment_bytes", "ledger_roll_bytes"),
     ("member_credit_events", "max_ack_window_events"),
+    ("geo_events", "max_ack_window_events"),
 )
 
 

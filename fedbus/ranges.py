@@ -153,3 +153,9 @@ class RangeSet:
 
     def __repr__(self) -> str:
         return f"RangeSet({list(self)})"
+
+
+def range_around(ranges: RangeSet, value: int) -> Range | None:
+    """The range of a set that holds this value, if one does."""
+    at = bisect_right(ranges._starts, value) - 1  # noqa: SLF001 - O(log n), as one of its own
+    return (ranges._starts[at], ranges._ends[at]) if at >= 0 and ranges._ends[at] > value else None  # noqa: SLF001

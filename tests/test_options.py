@@ -133,7 +133,10 @@ def test_quantities_are_read_with_their_units(load):
         ("regions:\n  aws.x:\n    sizes: {s: {cpuss: 1}}\n", "sizes.s.cpuss: unknown key; did you mean cpus?"),
         ("regions:\n  aws.x:\n    listen: {ports: 10000-20500}\n", "meets 10001-19999 (Ray's client and workers)"),
         ("regions:\n  aws.x:\n    listen: {ports: 31500-40000}\n", "the kernel's ephemeral ports"),
-        ("regions:\n  aws.x:\n    listen: {ports: 24000-24001}\n", "fewer ports than instances.max (4)"),
+        (
+            "regions:\n  aws.x:\n    listen: {ports: 24000-24001}\n",
+            "too few ports for instances.max (4): an instance takes two",
+        ),
         (
             "regions:\n  aa: {listen: {ports: 24000-24999}}\n  bb: {listen: {ports: 24999-25999}}\n",
             "aa and bb share ports (24000-24999 and 24999-25999)",
@@ -289,3 +292,80 @@ def test_a_trigger_means_the_window_it_says(load):
     trigger = options.triggers[0].trigger()
     assert (trigger.end_ns - trigger.start_ns, trigger.expected_factor) == (3_600_000_000_000, 3.0)
     assert trigger.start_ns == 1_767_225_600_000_000_000
+
+
+MESH = LOCAL.with_name("mesh.yaml")
+KEY = "k" * 40
+
+
+def test_the_mesh_file_gives_each_region_its_own_addresses():
+    options = load_federation(MESH, {})
+    assert [region.peering_address("127.0.0.1") for region in options.regions.values()] == [
+        "tcp://10.77.1.2:24099", "tcp://10.77.2.2:24099", "tcp://10.77.3.2:24099",
+    ]  # fmt: skip
+    assert [options.gateway_url(name, "127.0.0.1") for name in options.regions] == [
+        "http://10.77.1.2:8000", "http://10.77.2.2:8000", "http://10.77.3.2:8000",
+    ]  # fmt: skip
+
+
+def test_an_instance_has_its_link_port_as_far_up_in_the_upper_half_and_the_manager_the_last():
+    region = FederationOptions().regions["aws.us-east-1"]
+    assert (region.instance_ports, region.link_port(24_003), region.peering_port) == (
+        PortRange(24_000, 24_249), 24_253, 24_499,
+    )  # fmt: skip
+
+
+def test_a_file_may_name_its_own_region_and_one_elsewhere_to_join_by(load):
+    options = load(
+        f"regions:\n  aa: {{}}\n  bb: {{cluster: elsewhere, peering: 'tcp://b.example:24499', public_key: '{KEY}'}}\n"
+    )
+    assert options.startable == ("aa",)
+    assert options.regions["bb"].peering_address("127.0.0.1") == "tcp://b.example:24499"
+    assert (options.schema_home, load("registry: {home: zz}\n").schema_home) == ("aa", "zz")
+
+
+@pytest.mark.parametrize(
+    ("region", "said"),
+    [
+        ("{cluster: elsewhere}", "a region elsewhere needs `peering` and `public_key`"),
+        ("{public_key: short}", "'short' is no public key: 40 characters of Z85"),
+        ("{peering: 'b.example:1'}", "'b.example:1' is no address of a region: write tcp://host:port"),
+        ("{peering: 'tcp://b:99999'}", "is no address of a region"),
+        ("{listen: {ports: 24000-24019, peering: 24003}}", "listen.peering 24003 is one of the instances' ports"),
+        ("{gateway: {prot: 1}}", "gateway.prot: unknown key; did you mean port?"),
+        ("{listen: {host: 10.0.0.1}}", "clients are let in unencrypted"),
+        ("{gateway: {host: 10.0.0.1}}", "gateway.host: '10.0.0.1': a gateway listens on 127.0.0.1 or"),
+        ("{gateway: {host: 0.0.0.0}}", "gateway listens beyond this machine"),
+        ("{gateway: {port: 24001}}", "gateway.port 24001 is one of the ports of region aa"),
+    ],
+)
+def test_a_mistake_about_a_region_apart_is_explained(refusal, region, said):
+    assert said in refusal(f"regions:\n  aa: {region}\n")
+
+
+def test_a_region_must_not_be_lost_for_one_late_summary(refusal):
+    assert "one late summary would lose a region" in refusal("peering: {interval: 2s, lost_after: 3s}\n")
+
+
+def test_regions_on_different_addresses_may_use_the_same_ports(load):
+    text = "security: {allow_plaintext: true}\nregions:\n"
+    for place, name in enumerate(("aa", "bb")):
+        text += f"  {name}: {{listen: {{host: 10.0.0.{place}, ports: 24000-24099}}}}\n"
+    assert load(text).regions["aa"].ports == load(text).regions["bb"].ports
+
+
+def test_a_region_of_its_own_has_its_own_gateway(load):
+    options = load(
+        "gateway: {request_timeout: 9s}\n"
+        "regions:\n  aa: {gateway: {port: 8001, advertise: 'https://a.example'}}\n  bb: {}\n"
+    )
+    assert [options.gateway_of(name).port for name in options.regions] == [8001, 8000]
+    assert options.gateway_of("aa").request_timeout_ms == 9000
+    assert options.gateway_url("aa", "10.0.0.1") == "https://a.example"
+
+
+def test_strangers_are_told_the_address_that_a_nat_maps_to(load):
+    ports = "listen: {ports: 24000-24019}, advertise: {external: 203.0.113.7, ports: 25000-25019}"
+    region = load(f"regions:\n  aa: {{{ports}}}\n").regions["aa"]
+    assert region.external_endpoint("tcp://10.0.0.1:24003") == "tcp://203.0.113.7:25003"
+    assert region.peering_address("10.0.0.1") == "tcp://203.0.113.7:25019"

@@ -26,6 +26,7 @@ from fedbus.threads import spawn
 from fedbus_actors.dialled_peers import DialledPeers
 from fedbus_actors.execution import Execution, ManagerRequest
 from fedbus_actors.inbox import Inbox
+from fedbus_actors.region_keys import KeyPair
 from fedbus_actors.router_socket import RouterSocket
 
 TICK_NS = 20_000_000
@@ -55,7 +56,8 @@ class BrokerThread:
     """Runs ``broker`` behind ``router`` from :meth:`start` to :meth:`stop`.
 
     ``on_crash`` is told, in the thread, when it cannot go on, and when the core has stopped for good (its ledger was
-    taken over). The context and the router belong to the thread from ``start`` on.
+    taken over). The context and the router belong to the thread from ``start`` on. ``keys``: what it proves to
+    instances of other regions.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class BrokerThread:
         router: RouterSocket,
         clock: Clock,
         on_crash: Callable[[BaseException], None],
+        keys: KeyPair | None = None,
     ) -> None:
         self.broker = broker
         self.internal_errors = 0
@@ -79,7 +82,7 @@ class BrokerThread:
         self._poller = zmq.Poller()
         self._poller.register(router.socket, zmq.POLLIN)
         self._poller.register(self._inbox.fileno(), zmq.POLLIN)
-        self._peers = DialledPeers(context, self._poller, broker.limits)
+        self._peers = DialledPeers(context, self._poller, broker.limits, keys)
         self._stopping = False
 
     def start(self, state: States, files: LedgerFiles, on_request: Callable[[ManagerRequest], None]) -> None:
@@ -139,9 +142,9 @@ class BrokerThread:
         self._router.flush()
         self._peers.flush()
         if self._router.socket in ready:
-            self._take_messages(self._router.receive, lambda frames: e.Received(frames[0], frames[1:]))
+            self._take_messages(self._router.receive)
         for endpoint in self._peers.ready(ready):
-            self._take_messages(partial(self._peers.receive, endpoint), partial(e.PeerReceived, endpoint))
+            self._take_messages(partial(self._peers.receive, endpoint))
 
     def _finish(self) -> None:
         """Acknowledged means durable, and what is durable should still be answered."""
@@ -159,6 +162,7 @@ class BrokerThread:
         for item in self._inbox.close():
             if isinstance(item, Instruction):
                 item.answer.set_exception(_ended())
+        self._router.end()
         self._context.destroy(linger=LINGER_MS)
 
     def _now_ns(self) -> int:
@@ -183,14 +187,12 @@ class BrokerThread:
             instruction.answer.set_exception(error)
         self._execution.carry_out(effects)
 
-    def _take_messages(
-        self, receive: Callable[[], list[bytes] | None], as_input: Callable[[list[bytes]], e.Input]
-    ) -> None:
+    def _take_messages(self, receive: Callable[[], e.Input | None]) -> None:
         for _ in range(DRAIN_AT_ONCE):
-            frames = receive()
-            if frames is None:
+            message = receive()
+            if message is None:
                 return
-            self._try(as_input(frames))
+            self._try(message)
 
     def _try(self, event: e.Input) -> None:
         """Handle what came from outside: our own bug in it must not take everybody's service away."""

@@ -29,7 +29,9 @@ from fedbus.storage.ledger_files import LedgerFiles
 from fedbus_actors.broker_thread import BrokerThread
 from fedbus_actors.execution import ManagerRequest
 from fedbus_actors.instance_control import InstanceControl
-from fedbus_actors.router_socket import RouterSocket
+from fedbus_actors.region_keys import KeyPair, open_keys
+from fedbus_actors.router_socket import LinkEndpoint, RouterSocket
+from fedbus_actors.zap import AllowList
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ class InstanceConfig(msgspec.Struct, frozen=True):
     """What an incarnation is started with.
 
     ``managed``: a manager says which ledgers it writes, copies and serves; else it opens its own and is alone.
+    ``keys_directory``: the region's directory, which holds its keys; with it there is a link endpoint for instances of
+    other regions at ``link_port`` (0: any free port). The secret one is never part of what is sent or logged;
+    ``link_key`` is the public one that has to be found there (empty: any).
     """
 
     region: str
@@ -47,6 +52,9 @@ class InstanceConfig(msgspec.Struct, frozen=True):
     port: int = 0
     limits: Limits = Limits()
     managed: bool = False
+    keys_directory: str = ""
+    link_key: str = ""
+    link_port: int = 0
 
 
 class BusInstance(InstanceControl):
@@ -68,20 +76,30 @@ class BusInstance(InstanceControl):
         self._lock: DirectoryLock | None = None
         self._files: LedgerFiles | None = None
         context = zmq.Context()
+        keys = _keys(config)
+        self._allowed = AllowList(context) if keys is not None else None
         try:
             # The address first: an instance that cannot be reached leaves no trace on the disk.
-            router = RouterSocket(context, config.host, config.port, config.limits)
-            self.port = router.port
+            links = LinkEndpoint(config.link_port, keys, self._allowed) if keys and self._allowed else None
+            router = RouterSocket(context, config.host, config.port, config.limits, links)
+            self.port, self.link_port = router.port, router.link_port
             directory = InstanceDirectory(Path(config.directory))
             self._lock = directory.lock().acquire()
             self._files = files = self._open(directory.path)
             broker, state = _managed(config, directory, files) if config.managed else _alone(config, files)
-            self._thread = BrokerThread(broker, context, router, self._clock, on_crash or _log_crash)
+            self._thread = BrokerThread(broker, context, router, self._clock, on_crash or _log_crash, keys)
             self._thread.start(state, files, on_request or _log_request)
         except BaseException:
+            if self._allowed is not None:
+                self._allowed.stop()
             context.destroy(linger=0)
             self._release()
             raise
+
+    def apply_peers(self, keys: dict[str, str]) -> None:
+        """Other regions whose instances may connect to the link endpoint from now on, with their public keys (Z85)."""
+        if self._allowed is not None:
+            self._allowed.admit({key: region for region, key in keys.items()})
 
     def _open(self, path: Path) -> LedgerFiles:
         instance = self.config.instance
@@ -107,6 +125,21 @@ class BusInstance(InstanceControl):
             self._files.close()
         if self._lock is not None:
             self._lock.release()
+
+
+def _keys(config: InstanceConfig) -> KeyPair | None:
+    """The region's keys, if it is to link with others."""
+    if not config.keys_directory:
+        return None
+    keys = open_keys(Path(config.keys_directory))
+    if config.link_key and keys.public != config.link_key:
+        log.error(
+            "instance %s: the key in %s is not the region's, whose public key is %s: nothing is linked here. "
+            "Copy keys/region.key of the manager's node there and restart the instance",
+            config.instance, config.keys_directory, config.link_key,
+        )  # fmt: skip
+        return None
+    return keys
 
 
 def _alone(config: InstanceConfig, files: LedgerFiles) -> tuple[Broker, States]:

@@ -92,17 +92,26 @@ class ControlTick:
             forecast=self._region.forecasts.forecast,
             slas=slas,
             triggers=triggers,
-            peers=tuple(
-                PeerSummary(
-                    region=peer.region, at_ns=peer.at_ns, load_eps=peer.load_eps, load_bps=peer.load_bps,
-                    capacity_eps=peer.capacity_eps,
-                )
-                for peer in self._region.neighbours.summaries.values()
-            ),
+            peers=self._peers(),
             provisioning_lead_s=self._region.options.forecasting.lead_ms / 1000,
             override=override.body if override is not None else None,
             memory=memory.body if memory is not None else Memory(),
             target_utilization=self._region.options.manager.target_utilization,
+        )  # fmt: skip
+
+    def _peers(self) -> tuple[PeerSummary, ...]:
+        """The other regions' last words; since when one is lost in the time of the control plane's clock."""
+        peering, now_ns = self._region.peering, self._region.clock.now_ns()
+        speed = 1 / self._region.clock.real_seconds(1.0)
+        lost_s = {region: peering.lost_for_s(region) for region in peering.summaries}
+        return tuple(
+            PeerSummary(
+                region=peer.region, at_ns=peer.at_ns, load_eps=peer.load_eps, load_bps=peer.load_bps,
+                capacity_eps=peer.capacity_eps,
+                lost_since_ns=None if seconds is None else now_ns - round(seconds * speed * NS_PER_S),
+            )
+            for peer in peering.summaries.values()
+            for seconds in [lost_s.get(peer.region)]
         )  # fmt: skip
 
     def _instance_view(self, member: Member) -> InstanceView:

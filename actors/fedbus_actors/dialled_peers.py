@@ -1,8 +1,11 @@
 """Connections to other instances: one DEALER for each that links pull from, or that replicates with this one.
 
+Those of other regions are encrypted (CURVE): both sides prove a key.
+
 What a peer does not read at once waits in a backlog, bounded in bytes; one that overflows it gets a new connection, and
 what waited is dropped: the core, which keeps what is not confirmed, hears that its session is unknown there and begins
-it anew. A hello begins a session, and with it a connection: nothing said before it arrives behind it.
+it anew. A hello begins a session, and with it a connection: nothing said before it arrives behind it, and a connection
+that was cut in one direction, or refused, is not waited for.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ from collections.abc import Iterator
 import zmq
 
 from fedbus.batch import Buffer
+from fedbus.broker.effects import PeerReceived
 from fedbus.broker.protocol import Hello, Message, encode
 from fedbus.limits import Limits
 from fedbus_actors.backlog import Backlog
+from fedbus_actors.region_keys import KeyPair
+from fedbus_actors.zap import dial_encrypted, dial_promptly
 
 RECONNECT_MS, RECONNECT_MAX_MS = 20, 200
 QUEUED_BY_ZEROMQ = 64  # messages for one peer: it counts messages, and they may be large
@@ -26,18 +32,26 @@ log = logging.getLogger(__name__)
 class _Connection:
     """One DEALER and what waits for it."""
 
-    __slots__ = ("backlog", "socket", "used")
+    __slots__ = ("backlog", "key", "socket", "used")
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], key: str) -> None:
         self.socket = socket
+        self.key = key
         self.backlog = Backlog()
         self.used = False
 
 
 class DialledPeers:
-    """Connections by endpoint, registered with ``poller``; they belong to one thread."""
+    """Connections by endpoint, registered with ``poller``; they belong to one thread. ``keys``: the own region's."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], poller: zmq.Poller, limits: Limits) -> None:
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        poller: zmq.Poller,
+        limits: Limits,
+        keys: KeyPair | None = None,
+    ) -> None:
+        self._keys = keys
         self._context = context
         self._poller = poller
         self._limits = limits
@@ -55,31 +69,39 @@ class DialledPeers:
             if peer.socket in events:
                 yield endpoint
 
-    def dial(self, endpoint: str) -> None:
-        """Connect; reconnects by itself. What is no endpoint is reported and never answers."""
+    def dial(self, endpoint: str, key: str = "") -> None:
+        """Connect; reconnects by itself. What is no endpoint is reported and never answers.
+
+        ``key``: public key (Z85) that the other side has to prove; empty: unencrypted, within the region.
+        """
         socket = self._context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm = min(QUEUED_BY_ZEROMQ, self._limits.send_queue_messages)
         socket.rcvhwm = self._limits.receive_queue_messages
+        dial_promptly(socket)
         socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
         socket.setsockopt(zmq.MAXMSGSIZE, self._limits.frame_bytes)
         try:
+            if key:
+                if self._keys is None:
+                    raise zmq.ZMQError(msg="this instance has no keys to prove to another region")
+                dial_encrypted(socket, self._keys, key)
             socket.connect(endpoint)
         except zmq.ZMQError as error:
             socket.close(linger=0)
-            log.warning("%s cannot be dialled: %s", endpoint, error.strerror)
+            log.warning("%s cannot be dialled: %s", endpoint, error)
             return
-        self._peers[endpoint] = _Connection(socket)
+        self._peers[endpoint] = _Connection(socket, key)
         self._poller.register(socket, zmq.POLLIN)
 
-    def receive(self, endpoint: str) -> list[bytes] | None:
+    def receive(self, endpoint: str) -> PeerReceived | None:
         """The next message; ``None`` if there is none (or nobody of that name any more)."""
         peer = self._peers.get(endpoint)
         if peer is None:
             return None
         try:
-            return peer.socket.recv_multipart(zmq.NOBLOCK)
+            return PeerReceived(endpoint, peer.socket.recv_multipart(zmq.NOBLOCK))
         except zmq.Again:
             return None
 
@@ -105,8 +127,9 @@ class DialledPeers:
                 peer.backlog.sent()
 
     def _anew(self, endpoint: str) -> _Connection | None:
+        before = self._peers.get(endpoint)
         self.hang_up(endpoint)
-        self.dial(endpoint)
+        self.dial(endpoint, before.key if before is not None else "")
         return self._peers.get(endpoint)
 
     def hang_up(self, endpoint: str) -> None:

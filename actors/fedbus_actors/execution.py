@@ -39,8 +39,8 @@ class Execution:
                     self._peers.send(endpoint, message, frames)
                 case e.Forget(session):
                     self._router.forget(session)
-                case e.Dial(endpoint):
-                    self._peers.dial(endpoint)
+                case e.Dial(endpoint, key):
+                    self._peers.dial(endpoint, key)
                 case e.HangUp(endpoint):
                     self._peers.hang_up(endpoint)
                 case c.Request() | e.RequestGroup():

@@ -12,7 +12,7 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from threading import Event, current_thread, main_thread
 from typing import Any
@@ -23,13 +23,16 @@ import ray
 from fedbus.clock import Clock, SystemClock
 from fedbus.errors import EnvironmentUnusableError, FedbusError
 from fedbus.options.federation import FederationOptions
+from fedbus.options.regions import EVERYWHERE
 from fedbus.storage.data_directory import DataDirectory, DirectoryLock
 from fedbus.threads import spawn
 from fedbus_actors import remote
 from fedbus_actors.ports import check_ports
+from fedbus_actors.region_keys import open_keys
 from fedbus_actors.run_directory import RunDirectory
 
 OBJECT_STORE_BYTES = 100_000_000
+LOOPBACK_IP = "127.0.0.1"
 READY_S = 120.0
 
 Progress = Callable[[str], None]
@@ -38,26 +41,34 @@ log = logging.getLogger(__name__)
 
 
 class Federation:
-    """A federation that is up. ``clock``: the control plane's (None: the machine's); ``progress`` gets a line a step.
+    """The regions of a federation that are up here.
 
-    For a cluster of its own ``run_directory`` has been prepared; see ``launch.py``, the door to this class.
+    ``clock``: the control plane's (None: the machine's); ``progress`` gets a line a step. For a cluster of its own
+    ``run_directory`` has been prepared; see ``launch.py``, the door to this class.
     """
 
     def __init__(
-        self, options: FederationOptions, run_directory: RunDirectory | None, clock: Clock | None, progress: Progress
+        self,
+        options: FederationOptions,
+        regions: Sequence[str],
+        run_directory: RunDirectory | None,
+        clock: Clock | None,
+        progress: Progress,
     ) -> None:
         self.options = options
-        self._cluster = next(iter(options.regions.values())).cluster
+        self.regions = tuple(regions)
+        self._gateway = options.gateway_of(self.regions[0])
+        self._cluster = options.regions[self.regions[0]].cluster
         self._clock = clock
         self._progress = progress
-        self._lock: DirectoryLock | None = None
+        self._locks: list[DirectoryLock] = []
         self._run_directory = run_directory
         self._real = SystemClock()
 
     @property
     def url(self) -> str:
         """Where the gateway answers."""
-        return self.options.gateway.url
+        return self._gateway.url
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -75,10 +86,11 @@ class Federation:
 
     def _start(self) -> None:
         directory = DataDirectory(self.options.data.root, self.options.name)
-        for region in self.options.regions:
-            directory.region(region)
-        self._lock = directory.lock().acquire()
-        check_ports(self.options)
+        for region in self.regions:
+            self._locks.append(directory.region(region).lock().acquire())
+        for region in self.regions:
+            open_keys(directory.region(region).path)
+        check_ports(self.options, self.regions)
         with self._step("Ray"), _own_signals():
             self._start_ray()
         gateway: Future[None] = Future()
@@ -102,13 +114,17 @@ class Federation:
         if self._run_directory is None:
             ray.init(address=self._cluster, **common)
             return
-        cpus = sum(r.instances.max * r.sizes[r.instances.size].cpus for r in self.options.regions.values())
+        regions = [self.options.regions[name] for name in self.regions]
+        # Nobody else needs to reach Ray, unless endpoints of instances are named after its node.
+        named = any(region.listen.host in EVERYWHERE and region.advertise.internal is None for region in regions)
+        cpus = sum(r.instances.max * r.sizes[r.instances.size].cpus for r in regions)
         ray.init(
             address="local",  # whatever RAY_ADDRESS says
             num_cpus=max(os.cpu_count() or 1, math.ceil(cpus) + 1),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             _temp_dir=str(self._run_directory.ray),
+            _node_ip_address=None if named else LOOPBACK_IP,
             **common,
         )
 
@@ -117,7 +133,7 @@ class Federation:
         from fedbus_actors.health_monitor import HealthMonitor
 
         options = self.options
-        for region in options.regions:
+        for region in self.regions:
             settings, uncommitted = options.health.settings(), options.limits.uncommitted_bytes
             name = remote.monitor_name(options.name, region)
             remote.start_singleton(HealthMonitor, name, region, settings, uncommitted)
@@ -132,9 +148,7 @@ class Federation:
 
     def _await_instances(self) -> None:
         """Every region has an instance that takes events, and its manager says so."""
-        waiting = {
-            region: remote.find(remote.manager_name(self.options.name, region)) for region in self.options.regions
-        }
+        waiting = {region: remote.find(remote.manager_name(self.options.name, region)) for region in self.regions}
         deadline_ns = self._real.monotonic_ns() + int(READY_S * 1e9)
         said: dict[str, Any] = {}
         while waiting:
@@ -152,7 +166,7 @@ class Federation:
         from fedbus_serve.deploy import deploy_gateway
 
         logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its progress is not ours
-        deploy_gateway(self.options)
+        deploy_gateway(self.options, self.regions)
 
     def _await_gateway(self) -> None:
         deadline_ns = self._real.monotonic_ns() + int(READY_S * 1e9)
@@ -181,9 +195,8 @@ class Federation:
             ray.shutdown()
         if self._run_directory is not None:
             self._run_directory.remove()
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        while self._locks:
+            self._locks.pop().release()
 
     def abandon(self) -> None:
         """End a cluster of our own at once. What was acknowledged is on disk; the next start recovers it."""
@@ -201,18 +214,20 @@ class Federation:
             serve.shutdown()  # type: ignore[no-untyped-call]
 
     def _stop_actors(self) -> None:
-        prefix = f"{self.options.name}/"
+        prefixes = tuple(f"{self.options.name}/{region}/" for region in self.regions)
         names = [
             a["name"] for a in ray.util.list_named_actors(all_namespaces=True) if a["namespace"] == remote.NAMESPACE
         ]
-        ours = {name: remote.find(name) for name in names if name.startswith(prefix)}
+        ours = {name: remote.find(name) for name in names if name.startswith(prefixes)}
+        shared = remote.forecaster_name(self.options.name)
+        others = any(name.startswith(f"{self.options.name}/") for name in names if name != shared and name not in ours)
         control = {name: handle for name, handle in ours.items() if handle is not None and name.endswith("/manager")}
         remote.ask({name: handle.stop.remote for name, handle in control.items()}, 10.0)
         for name in control:
             remote.end(name)
         instances = {name: handle for name, handle in ours.items() if handle is not None and "/instance/" in name}
         remote.ask({name: handle.stop.remote for name, handle in instances.items()}, 15.0)
-        for name in ours:
+        for name in [*ours, *([] if others else [shared])]:
             remote.end(name)
 
 

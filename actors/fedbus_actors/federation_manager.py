@@ -19,15 +19,16 @@ import msgspec
 from fedbus.broker.copy_effects import Request
 from fedbus.broker.effects import RequestGroup
 from fedbus.clock import NS_PER_S, Clock, SystemClock
-from fedbus.control.summary import RegionSummary
 from fedbus.errors import ConflictError, FedbusError, NotFoundError
 from fedbus.options.federation import FederationOptions
 from fedbus.threads import spawn
 from fedbus_actors.control_tick import ControlTick
 from fedbus_actors.region import Region
 from fedbus_actors.region_changes import RegionChanges
+from fedbus_actors.region_peering import RegionPeering
 from fedbus_actors.region_report import RegionReport
 from fedbus_actors.region_watch import RegionWatch
+from fedbus_actors.relayed_calls import METHODS
 
 WATCH_INTERVAL_S = 0.5
 BUSY_INTERVAL_S = 0.1
@@ -44,6 +45,9 @@ class FederationManager:
         self._tick = ControlTick(self._region)
         self._report = RegionReport(self._region)
         self._changes = RegionChanges(self._region)
+        methods: dict[str, Callable[..., Any]] = {name: getattr(self, name) for name in METHODS}
+        self._peering = RegionPeering(self._region, lambda: self._watch.summary, methods)
+        self._region.peering.start(self._peering, self._region.groups.shared)
         self._next_tick_ns = 0
         self._stopping = Event()
         self._wake = Event()
@@ -54,6 +58,7 @@ class FederationManager:
         while not self._stopping.is_set():
             try:
                 self._watch.run()
+                self._peering.step()
                 if region.clock.now_ns() >= self._next_tick_ns:
                     interval_ns = region.options.manager.tick_interval_ms * 1_000_000
                     self._next_tick_ns = region.clock.now_ns() + interval_ns
@@ -76,12 +81,10 @@ class FederationManager:
 
     # -- asked by others -----------------------------------------------------------------------------------------------
 
-    def summary(self) -> RegionSummary | None:
-        """What other regions need to know of this one; ``None`` before the first watch."""
-        return self._watch.summary
-
     def readiness(self) -> bool | str:
         """True once an instance takes events and the routing table says so; else what is missing."""
+        if self._region.peering.problem:
+            return self._region.peering.problem
         if self._region.table is None:
             return "no routing table yet"
         route = self._region.table.region(self._region.name)
@@ -108,10 +111,14 @@ class FederationManager:
         return self._report.read(resource)
 
     def query(self, query: str, asked: Any = None) -> Any:
-        """A question that needs an answer of the moment: ``topic_rules``, ``topics_seen``, ``group``."""
+        """A question that needs an answer of the moment.
+
+        ``topic_rules``, ``topics_seen``, ``group``, and by other regions ``group_record``.
+        """
         topics, groups = self._region.topics, self._region.groups
         queries: dict[str, Callable[[Any], Any]] = {
             "topic_rules": topics.rules, "topics_seen": topics.seen, "group": groups.detail,
+            "group_record": groups.exchange.answer,
         }  # fmt: skip
         if query not in queries:
             raise NotFoundError(f"{query!r} is none of {', '.join(sorted(queries))}")
@@ -146,10 +153,22 @@ class FederationManager:
             raise FedbusError(f"{call} is no call of the schema store")
         return getattr(self._region.store.schemas, call)(*arguments)
 
+    def relay(self, region: str, method: str, *arguments: Any) -> Any:
+        """``bootstrap``, ``read``, ``query``, ``change`` or ``schemas`` at the manager of another region.
+
+        Raises what that raises; :class:`UnavailableError` if it does not answer, NotFoundError if there is none.
+        """
+        return self._peering.relay(region, method, *arguments)
+
+    def peers(self) -> list[dict[str, Any]]:
+        """All regions ever heard of, this one too: address, key, state, round trip, gateway."""
+        return self._peering.peers()
+
     def stop(self) -> None:
         """End the loop; the instances go on."""
         self._stopping.set()
         self._wake.set()
         self._thread.join()
+        self._region.peering.stop()
         self._region.groups.requests.stop()
         self._region.store.close()

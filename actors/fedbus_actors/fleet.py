@@ -7,15 +7,18 @@ manager that was killed in the middle goes on where its predecessor stopped. Dra
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
 
 from fedbus.clock import Clock, SystemClock
+from fedbus.control.absence import Absence
+from fedbus.control.brake import Brake, many
 from fedbus.control.directive import Directive
 from fedbus.control.health import ActorState, InstanceHealth, State
 from fedbus.control.holders import Stage
+from fedbus.control.restarts import Restarts
 from fedbus.errors import FedbusError
 from fedbus.options.federation import FederationOptions
 from fedbus.position import LedgerId
@@ -31,6 +34,8 @@ ASK_S = 2.0
 POLL_S = 0.5
 STOP_S = 15.0
 FIRST_WORD_NS = 15_000_000_000
+AWAY_NS = 5_000_000_000  # longer between two polls: the manager itself was away
+BLIND_NS = 5_000_000_000  # neither an instance nor the monitor said anything for so long: what it was says nothing more
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,8 @@ class Member:
         self.heard_ns = real.monotonic_ns() + FIRST_WORD_NS  # who starts with its manager is waited for longer
         self.present = False
         self.restarting = False  # its process has ended, says Ray
+        self.restarts = Restarts()
+        self.quarantined = False  # it dies again and again
         self.drain_until_ns: int | None = None
         self.delivered = False  # while it drains: its groups have nothing left, or the time for it has passed
         self.progress = ""
@@ -71,6 +78,8 @@ class Member:
             return state
         if self.restarting:
             return "starting"
+        if self.quarantined:
+            return "unreachable"
         return "draining" if self.record.state == "draining" else state
 
     @property
@@ -84,6 +93,18 @@ class Member:
         if self.record.state != "draining":
             return "staying"
         return "closing" if self.delivered else "leaving"
+
+
+def quarantine(members: Collection[Member], share: float, now_ns: int, note: Callable[[str, str], None]) -> None:
+    """Who dies again and again gets no events and is replaced, unless that befalls many: then it is no instance."""
+    looping = [member for member in members if member.restarts.looping(now_ns)]
+    if many(len(looping), len(members), share) or len(looping) == len(members):
+        looping = []
+    for member in members:
+        if member.quarantined is not (member in looping):
+            member.quarantined = member in looping
+            member.progress = "it restarts again and again: it gets no events" if member.quarantined else ""
+            note("quarantine", f"{member.name}: {member.progress or 'it is trusted again'}")
 
 
 class Fleet:
@@ -110,6 +131,9 @@ class Fleet:
         self._clock = clock
         self._real = SystemClock()
         self._note = note
+        self._brake = Brake(options.manager.brake_share, options.manager.brake_ms * 1_000_000)
+        self._absence = Absence(AWAY_NS)
+        self._braking = ""
         self.members: dict[str, Member] = {}
         for record in store.instances.living(region):
             self._enlist(record)
@@ -129,6 +153,10 @@ class Fleet:
 
         Who starts or hangs is not waited for: its answer is taken by a later poll.
         """
+        if away_ns := self._absence.look(self._real.monotonic_ns()):
+            self._note("away", f"this manager was away for {away_ns // 1_000_000_000} s: it blames nobody for silence")
+            for member in self.members.values():
+                member.heard_ns += away_ns
         for member in self.members.values():
             member.handle = member.handle or self._provisioner.start(member.record)
         reachable = {name: member for name, member in self.members.items() if member.handle is not None}
@@ -146,13 +174,18 @@ class Fleet:
             self._heard(self.members[name], answer)
         for name, member in self.members.items():
             self._note_presence(member, felt=name in felt)
+        quarantine(self.members.values(), self._manager.brake_share, self._real.monotonic_ns(), self._note)
 
     def _note_presence(self, member: Member, *, felt: bool) -> None:
         """Present is who has reported, and answers this manager or the monitor now."""
         answering = felt and member.vital.health.state in ("healthy", "degraded", "draining")
         member.present = member.report is not None and (member.fresh or (answering and not member.restarting))
+        now_ns = self._real.monotonic_ns()
         if member.present:
-            member.heard_ns = self._real.monotonic_ns()
+            member.heard_ns = now_ns
+        elif not felt and member.state in ("healthy", "degraded") and now_ns - member.heard_ns > BLIND_NS:
+            why = "neither it nor the health monitor answers"
+            member.vital = Vital(InstanceHealth("unreachable", self._real.now_ns(), why), None)
 
     def kept(self) -> list[Kept]:
         """The instances as the keeper of their ledgers sees them."""
@@ -174,10 +207,20 @@ class Fleet:
 
     def give_up_lost(self) -> None:
         """End for good who has been away for long and holds nothing that others lack; kill who only looks alive."""
-        for member in list(self.members.values()):
-            away_ms = (self._real.monotonic_ns() - member.heard_ns) // 1_000_000
-            if member.present or member.record.state == "starting" or away_ms < self._lost_after_ms:
-                continue
+        now_ns = self._real.monotonic_ns()
+        lost: list[tuple[Member, int]] = []
+        for member in self.members.values():
+            away_ms = (now_ns - member.heard_ns) // 1_000_000
+            if not member.present and member.record.state != "starting" and away_ms >= self._lost_after_ms:
+                lost.append((member, away_ms))
+        if self._brake.holds(len(lost), len(self.members), now_ns):
+            said = f"{len(lost)} of {len(self.members)} instances are silent at once: none is killed or given up yet"
+            if said != self._braking:
+                self._note("brake", said)
+            self._braking = said
+            return
+        self._braking = ""
+        for member, away_ms in lost:
             if away_ms > 2 * self._lost_after_ms and not self._unfinished(member.name):
                 self._retire(member, "lost")
                 self._note("lost", f"{member.name} is given up after {away_ms // 1000} s; others hold its ledgers")
@@ -211,6 +254,7 @@ class Fleet:
                 self._note("lost_directory", f"{member.name} came back without its directory: it holds no copies")
             if before is not None and before.started_ns != answer.started_ns:
                 self._note("restart", f"{member.name} restarted")
+                member.restarts.happened(self._real.monotonic_ns())
         elif not late:
             # Ray restarts a process that died; an actor whose creation failed it does not: start it anew.
             member.handle = self._provisioner.start(member.record)
@@ -238,13 +282,10 @@ class Fleet:
         if node is None:
             self._note("no_node", f"no living node carries the labels {self._options.node_labels}: waiting for one")
             return None
-        ports, now_ns = self._options.ports, self._clock.now_ns()
+        ports, now_ns = self._options.instance_ports, self._clock.now_ns()
         name = directive.size if directive is not None else size
         record = self._store.instances.create(self._region, name, (ports.first, ports.last), now_ns, node=node.host)
-        host = self._options.advertise.internal or (
-            self._options.listen.host if self._options.is_loopback else node.address
-        )
-        record = self._store.instances.swap(msgspec.structs.replace(record, host=host))
+        record = self._store.instances.swap(msgspec.structs.replace(record, host=self._options.dial_host(node.address)))
         if directive is not None:
             self._store.directives.step(directive.id, "start", now_ns, instance=record.id)
         return self._enlist(record)

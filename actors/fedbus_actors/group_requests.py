@@ -16,19 +16,23 @@ from fedbus.broker.group_spec import GroupSpec
 from fedbus.errors import FedbusError
 from fedbus.threads import spawn
 from fedbus_actors.fleet import Fleet
-from fedbus_actors.group_registry import GroupRegistry
 from fedbus_actors.instance_calls import living
 
 log = logging.getLogger(__name__)
 
 
 class GroupRequests:
-    """One region's. ``tell(members, *groups)``: who of these has not recorded them, and why."""
+    """One region's. ``create(spec)``: make it, if there is none anywhere.
 
-    def __init__(self, region: str, fleet: Fleet, registry: GroupRegistry, tell: Callable[..., dict[str, Any]]) -> None:
+    ``tell(members, *groups)``: who of these has not recorded them, and why.
+    """
+
+    def __init__(
+        self, region: str, fleet: Fleet, create: Callable[[GroupSpec], None], tell: Callable[..., dict[str, Any]]
+    ) -> None:
         self._region = region
         self._fleet = fleet
-        self._registry = registry
+        self._create = create
         self._tell = tell
         self._requests: dict[str, tuple[GroupSpec, set[str]]] = {}  # by group, with who asked
         self._asked = threading.Event()
@@ -65,7 +69,7 @@ class GroupRequests:
         for name in list(self._requests):
             spec, asking = self._requests.pop(name)
             try:
-                self._registry.create(spec)
+                self._create(spec)
                 made[name] = asking
             except FedbusError as error:
                 self._refuse(asking, name, error)

@@ -8,23 +8,36 @@ from typing import Any
 from fedbus.broker.group_spec import GroupSpec
 from fedbus.broker.protocol import Start
 from fedbus.broker.state import GroupExpired
-from fedbus.broker.status import BrokerStatus
+from fedbus.broker.status import BrokerStatus, GroupStatus
 from fedbus.event import format_time_ns
+from fedbus.storage.store import StatusEntry
+from fedbus_actors.group_registry import created_at_ns
 
 _NS_PER_MS = 1_000_000
 
 
-def group_view(spec: GroupSpec, region: str, statuses: Iterable[BrokerStatus]) -> dict[str, Any]:
-    """A group at a glance, over all instances of its region."""
+def group_view(spec: GroupSpec, region: str, statuses: Iterable[BrokerStatus], conflict: str = "") -> dict[str, Any]:
+    """A group at a glance, over all instances of the region that is asked; what counts is what its home says.
+
+    ``conflict``: what another region calls by its name.
+    """
     known = list(statuses)
     parts = [group for status in known for group in status.groups if group.name == spec.name]
-    options = spec.options
+    options, home = spec.options, spec.home
     return {
         "group": spec.name,
         "filters": spec.filters,
-        "region": region,
+        "region": home.region or region,
+        "told_by": region,
+        "scope": "federation" if home.region else "region",
+        "standbys": home.standbys,
+        "preferred": home.preferred,
+        "term": home.term,
+        "home_since": format_time_ns(home.since_ns) if home.since_ns else None,
+        "unshared": _unshared(parts),
+        "conflict": conflict,
         "start": start_text(spec.start),
-        "created": format_time_ns(spec.created_ns),
+        "created": format_time_ns(created_at_ns(spec)),
         "generation": spec.generation,
         "paused": options.paused,
         "ack_deadline_ms": options.ack_deadline_ms,
@@ -44,7 +57,7 @@ def group_view(spec: GroupSpec, region: str, statuses: Iterable[BrokerStatus]) -
 
 
 def detail_view(
-    spec: GroupSpec, region: str, statuses: Sequence[BrokerStatus], backlogs: Mapping[str, Any]
+    spec: GroupSpec, region: str, statuses: Sequence[BrokerStatus], backlogs: Mapping[str, Any], conflict: str = ""
 ) -> dict[str, Any]:
     """The same with its part at every instance, and what it lost. ``backlogs``: by instance, or an exception."""
     instances = []
@@ -75,10 +88,36 @@ def detail_view(
             )
     losses = [loss for status in statuses for loss in status.expired if loss.group == spec.name]
     expiries = sorted((each for loss in losses for each in loss.recent), key=lambda each: each.time_ms)
-    return group_view(spec, region, statuses) | {
+    return group_view(spec, region, statuses, conflict) | {
         "instances": instances,
         "expired": [_expiry_view(each) for each in expiries],
     }
+
+
+def _unshared(parts: Iterable[GroupStatus]) -> list[dict[str, Any]]:
+    """Per standby what is settled here and not known there; ``events`` null: nobody there follows some instance."""
+    shared: dict[str, list[tuple[int, int]]] = {}
+    for part in parts:
+        for standby, unshared in part.shared.items():
+            shared.setdefault(standby, []).append(unshared)
+    return [
+        {
+            "region": standby,
+            "events": None if any(events < 0 for events, _ in each) else sum(events for events, _ in each),
+            "lag_ms": max(since_ms for _, since_ms in each),
+        }
+        for standby, each in sorted(shared.items())
+    ]
+
+
+def history_view(name: str, entries: Iterable[StatusEntry]) -> list[dict[str, Any]]:
+    """What became of a group, by the region's status log; the newest first."""
+    beginnings = (f"group {name}:", f"group {name} ")
+    return [
+        {"time": format_time_ns(entry.time_ns), "message": entry.message}
+        for entry in entries
+        if entry.message.startswith(beginnings)
+    ]
 
 
 def _expiry_view(expired: GroupExpired) -> dict[str, Any]:

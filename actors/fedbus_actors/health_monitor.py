@@ -15,7 +15,7 @@ import msgspec
 import zmq
 
 from fedbus.broker import protocol as p
-from fedbus.clock import SystemClock
+from fedbus.clock import Clock, SystemClock
 from fedbus.control.health import (
     ActorState,
     Evidence,
@@ -27,10 +27,11 @@ from fedbus.control.health import (
 from fedbus.errors import ProtocolError
 from fedbus.threads import spawn
 
-PROBE_INTERVAL_S = 0.25
 SMOOTHING = 0.2
 FIRST_ANSWER_S = 2.0
 PROBES_KEPT = 256
+AWAY_NS = 500_000_000  # so much later than due, between two rounds: the monitor itself was stopped
+CLOCK_JUMP_NS = 1_000_000_000  # the wall clock was set
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -52,11 +53,11 @@ class Vital(msgspec.Struct, frozen=True):
 class _Probe:
     """One instance being probed; used by the probing thread, read under the monitor's lock."""
 
-    def __init__(self, target: Target, socket: zmq.Socket[bytes], now_ns: int) -> None:
+    def __init__(self, target: Target, socket: zmq.Socket[bytes], now_ns: int, interval_s: float) -> None:
         self.target = target
         self.socket = socket
         self.health = target.health
-        self.detector = FailureDetector(PROBE_INTERVAL_S)
+        self.detector = FailureDetector(interval_s)
         self.round_trip_ms: float | None = None
         self.pong: p.Pong | None = None
         self.sent_ns: dict[int, int] = {}
@@ -89,19 +90,33 @@ class _Probe:
             known = self.round_trip_ms
             self.round_trip_ms = measured if known is None else known + SMOOTHING * (measured - known)
 
+    def excuse(self, away_ns: int) -> None:
+        """The monitor was stopped: neither the silence nor the round trips of that time are the instance's."""
+        self.detector.excuse(away_ns)
+        self.sent_ns.clear()
+        self.since_ns += away_ns
+
+    def shift(self, jump_ns: int) -> None:
+        """The wall clock was set: the health is as old as before."""
+        self.health = msgspec.structs.replace(self.health, since_ns=self.health.since_ns + jump_ns)
+
 
 class HealthMonitor:
     """Plain class; Ray makes an actor of it."""
 
-    def __init__(self, region: str, settings: HealthSettings, uncommitted_bytes: int) -> None:
+    def __init__(
+        self, region: str, settings: HealthSettings, uncommitted_bytes: int, clock: Clock | None = None
+    ) -> None:
         self._region = region
         self._settings = settings
+        self._interval_ns = round(settings.probe_interval_s * 1e9)
         self._uncommitted_bytes = uncommitted_bytes
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._lock = Lock()
         self._probes: dict[str, _Probe] = {}
         self._wanted: SimpleQueue[list[Target]] = SimpleQueue()
         self._context = zmq.Context()
+        self._awake_ns, self._real_ns = self._clock.monotonic_ns(), self._clock.now_ns()
         spawn(f"probes-{region}", self._run)
 
     def watch(self, targets: list[Target]) -> dict[str, Vital]:
@@ -118,14 +133,27 @@ class HealthMonitor:
             wait_ms = max(0, (next_ns - self._clock.monotonic_ns()) // 1_000_000)
             ready = dict(poller.poll(wait_ms))
             with self._lock:
+                self._look_at_own_clock()
                 self._retarget(poller)
                 for probe in self._probes.values():
                     if probe.socket in ready:
                         self._receive(probe)
                 if self._clock.monotonic_ns() >= next_ns:
-                    next_ns = self._clock.monotonic_ns() + int(PROBE_INTERVAL_S * 1e9)
+                    next_ns = self._clock.monotonic_ns() + self._interval_ns
                     nonce += 1
                     self._probe_all(nonce)
+
+    def _look_at_own_clock(self) -> None:
+        """Whoever was stopped, or whose wall clock was set, must not take that for news of the instances."""
+        awake_ns, real_ns = self._clock.monotonic_ns(), self._clock.now_ns()
+        gap_ns = awake_ns - self._awake_ns
+        jump_ns = real_ns - self._real_ns - gap_ns
+        self._awake_ns, self._real_ns = awake_ns, real_ns
+        for probe in self._probes.values():
+            if gap_ns > self._interval_ns + AWAY_NS:
+                probe.excuse(gap_ns)
+            if abs(jump_ns) > CLOCK_JUMP_NS:
+                probe.shift(jump_ns)
 
     def _retarget(self, poller: zmq.Poller) -> None:
         targets: list[Target] | None = None
@@ -146,7 +174,9 @@ class HealthMonitor:
             if name in self._probes:
                 self._probes[name].target = target
             else:
-                probe = self._probes[name] = _Probe(target, self._dial(target.endpoint), self._clock.monotonic_ns())
+                probe = self._probes[name] = _Probe(
+                    target, self._dial(target.endpoint), self._clock.monotonic_ns(), self._settings.probe_interval_s
+                )
                 poller.register(probe.socket, zmq.POLLIN)
                 self._hello(probe)
 

@@ -13,9 +13,8 @@ from fedbus.broker.policies import TopicRule
 from fedbus.broker.status import BrokerStatus, LedgerBacklog, ledger_backlogs
 from fedbus.errors import UnavailableError
 from fedbus.ledger_record import LedgerRecord
-from fedbus_actors.broker_thread import BrokerThread
+from fedbus_actors.link_control import CALL_TIMEOUT_S, LinkControl
 
-CALL_TIMEOUT_S = 10.0
 RECORDED_POLL_S, RECORDED_POLLS = 0.01, 200
 
 
@@ -28,18 +27,13 @@ def _groups_now(broker: Broker) -> tuple[bool, dict[str, str]]:
     return broker.subscriptions.groups.recorded, broker.subscriptions.changes.refused
 
 
-class InstanceControl:
+class InstanceControl(LinkControl):
     """The calls; may come from any thread. They raise what the core raises, ClosedError if it has ended."""
-
-    _thread: BrokerThread
 
     def status(self) -> BrokerStatus:
         """What the core reports, between two inputs."""
         status: BrokerStatus = self._thread.call(lambda broker: broker.status()).result(CALL_TIMEOUT_S)
         return status
-
-    def _apply(self, event: e.Input) -> None:
-        self._thread.call(lambda _: None, event).result(CALL_TIMEOUT_S)
 
     def apply_table(self, version: int, data: bytes) -> None:
         """A routing table, older ones are ignored; :class:`ProtocolError` if it cannot be read."""
@@ -96,10 +90,6 @@ class InstanceControl:
         asked = self._thread.call(lambda broker: broker.intake.known_topics() | broker.retention.closed.topics())
         known: set[str] = asked.result(CALL_TIMEOUT_S)
         return nsmallest(limit, (topic for topic in known if topic > after))
-
-    def apply_links(self, links: list[e.PeerLink]) -> None:
-        """The links to hold from now on."""
-        self._apply(e.ApplyLinks(links))
 
     def drain(self, close: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no new batches from now on; with ``close`` also close the ledger being written, and begin no other."""

@@ -48,6 +48,7 @@ class InstanceReport(msgspec.Struct, frozen=True):
     directory_uuid: str
     started_ns: int
     made_ns: int
+    link_port: int = 0
 
 
 class PinnedInstance(BusInstance):
@@ -73,7 +74,7 @@ class PinnedInstance(BusInstance):
         """Status and resource usage."""
         return InstanceReport(
             self.status(), self._usage(), self.port, os.getpid(), self._directory_uuid, self._started_ns,
-            self._clock.now_ns(),
+            self._clock.now_ns(), self.link_port,
         )  # fmt: skip
 
     def _usage(self) -> Usage:

@@ -12,6 +12,7 @@ from fedbus.options.regions import RegionOptions
 from fedbus.storage.store import Instance
 from fedbus_actors import remote
 from fedbus_actors.bus_instance import InstanceConfig
+from fedbus_actors.region_keys import public_key
 
 
 class Provisioner(Protocol):
@@ -64,6 +65,9 @@ class RayProvisioner:
             port=instance.port,
             limits=self._limits,
             managed=True,
+            keys_directory=str(self._directory),
+            link_key=public_key(self._directory),
+            link_port=self._options.link_port(instance.port),
         )
         return remote.start_instance(
             self._federation, config, node=node.id, cpus=size.cpus, memory_bytes=size.memory_bytes

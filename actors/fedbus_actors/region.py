@@ -18,14 +18,17 @@ from fedbus.options.regions import RegionOptions
 from fedbus.routing.table import RoutingTable
 from fedbus.storage.data_directory import RegionDirectory
 from fedbus.storage.store import Store
+from fedbus_actors import remote
 from fedbus_actors.fleet import Fleet
 from fedbus_actors.forecast_client import ForecastClient
-from fedbus_actors.neighbours import Neighbours
 from fedbus_actors.provisioner import RayProvisioner
+from fedbus_actors.region_addresses import RegionAddresses
 from fedbus_actors.region_groups import RegionGroups
+from fedbus_actors.region_keys import open_keys
 from fedbus_actors.region_ledgers import LedgerKeeper
 from fedbus_actors.region_links import RegionLinks
 from fedbus_actors.region_load import RegionLoad
+from fedbus_actors.region_peering import make_peering
 from fedbus_actors.region_topics import RegionTopics
 
 CAPACITY_POINTS = 4000
@@ -48,12 +51,17 @@ class Region:
         provisioner = RayProvisioner(options.name, name, self.own_options, options.limits, Path(directory.path))
         self.ledgers = LedgerKeeper(self.store, self.own_options.replication(), self.real, self.note)
         self.fleet = Fleet(name, options, self.store, provisioner, clock, self.note, self.ledgers.unfinished_drain)
-        self.neighbours = Neighbours(options.name, (other for other in options.regions if other != name))
-        self.links = RegionLinks(self.store, clock)
+        node_address = remote.node_address()
+        self.gateway_url = options.gateway_url(name, node_address)
+        self.addresses = RegionAddresses(options, name, node_address)
+        bind = self.own_options.listen.host, self.own_options.peering_port
+        self.peering = make_peering(self.addresses, self.store, open_keys(directory.path), self.epoch, bind)
+        self.links = RegionLinks(name, self.store, clock, self.real)
         self.topics = RegionTopics(self.store, self.fleet, options.topics, clock, self.note)
         self.groups = RegionGroups(
-            name, self.store, self.fleet, lambda: list(self.neighbours.summaries.values()), options.limits
-        )
+            name, self.store, self.fleet, options.limits, lambda: self.peering, options.groups.settings(), self.real,
+            self.note,
+        )  # fmt: skip
         self.load = RegionLoad(name, options.forecasting, self.store, clock)
         self.forecasts = ForecastClient(options.name, name, options.forecasting, self.store, clock)
         self.table: RoutingTable | None = None

@@ -18,6 +18,7 @@ from fedbus.control.view import Override
 from fedbus.errors import ConflictError, NotFoundError, UnavailableError
 from fedbus.event import format_time_ns
 from fedbus_actors.fleet import Member
+from fedbus_actors.region_peering import membership_changes
 
 if TYPE_CHECKING:
     from fedbus_actors.region import Region
@@ -41,10 +42,13 @@ class RegionChanges:
             "put_group": region.groups.put,
             "seek_group": region.groups.seek,
             "delete_group": region.groups.delete,
+            "move_group": region.groups.move,
+            "leave_groups": region.groups.homes.leave,
             "scale": self._scale,
             "unscale": self._unscale,
             "drain": self._drain,
             "restart": self._restart,
+            **membership_changes(region.peering, region.groups.homes.give_away),
         }
 
     def apply(self, change: str, name: str, value: Any) -> Answer:

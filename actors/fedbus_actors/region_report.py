@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedbus.control.capacity import InstanceSize
 from fedbus.control.directive import Directive
 from fedbus.control.forecast.protocol import Forecast
+from fedbus.control.link_lag import recovery_point_ms
 from fedbus.control.load import LoadSample
 from fedbus.control.replication import Plan
 from fedbus.control.sla import required_quantile
@@ -20,6 +21,7 @@ from fedbus.keys import NO_OWNER
 from fedbus.ledger_record import LedgerRecord
 from fedbus.options.regions import RegionOptions
 from fedbus.position import LedgerId
+from fedbus.routing.distance import expected_ms
 from fedbus.routing.table import RoutingTable
 from fedbus_actors.fleet import Member
 
@@ -75,17 +77,42 @@ class RegionReport:
                 delivered_total=region.load.delivered_total,
                 ledgers=len(ledgers),
                 under_replicated=sum(ledger["under_replicated"] for ledger in ledgers),
+                geo_waiting_events=sum(_counter(member, "geo_waiting_events") for member in members),
+                geo_waiting_ms=max((_counter(member, "geo_waiting_ms") for member in members), default=0),
                 links=self._links(),
+                recovery_point_ms=recovery_point_ms(region.name, region.peering.summaries.values()),
+                peers=self._peers(),
                 explanation=region.explanation,
                 as_of=format_time_ns(region.clock.now_ns()),
             )
         ]  # fmt: skip
 
     def _links(self) -> list[dict[str, Any]]:
-        pulled = {
-            LedgerId.parse(link.ledger).region for links in list(self._region.links.links.values()) for link in links
-        }
-        return [{"source": region, "state": "up"} for region in sorted(pulled)]
+        """What is pulled from where, and how far that is behind."""
+        links, lags = self._region.links, self._region.links.lags
+        pulled = {LedgerId.parse(link.ledger).region for held in list(links.links.values()) for link in held}
+        lost = self._region.peering.lost
+        return [
+            {
+                "source": name, "state": "down" if name in lost else "up",
+                "lag_ms": lags[name].lag_ms if name in lags else None,
+                "behind_events": lags[name].events if name in lags else None,
+                "topics": lags[name].topics if name in lags else {},
+            }
+            for name in sorted(pulled | lags.keys())
+        ]  # fmt: skip
+
+    def _peers(self) -> list[dict[str, Any]]:
+        peering = self._region.peering
+        return [
+            {
+                "region": name, "endpoint": peer.address.endpoint, "public_key": peer.address.public_key,
+                "state": "lost" if peer.lost_since_ns is not None else "healthy" if peer.present else "waiting",
+                "round_trip_ms": peer.round_trip_ms if peer.present else None,
+                "lost_for_s": peering.lost_for_s(name),
+            }
+            for name, peer in sorted(peering.states.items())
+        ]  # fmt: skip
 
     def _instances(self) -> list[dict[str, Any]]:
         load = self._region.load
@@ -148,6 +175,10 @@ class RegionReport:
         ]
 
 
+def _counter(member: Member, name: str) -> int:
+    return member.report.status.counters.get(name, 0) if member.report is not None else 0
+
+
 def instance_view(member: Member, load_eps: float, size: InstanceSize | None, published: int) -> dict[str, Any]:
     """One instance."""
     report = member.report
@@ -167,10 +198,12 @@ def instance_view(member: Member, load_eps: float, size: InstanceSize | None, pu
         "cpu_share": round(report.usage.cpu_share, 3) if report else None,
         "memory_bytes": report.usage.memory_bytes if report else None,
         "round_trip_ms": member.vital.round_trip_ms,
-        "backlog_events": sum(group.backlog for group in report.status.groups) if report else None,
+        "backlog_events": sum(group.backlog for group in report.status.groups if group.here) if report else None,
         "groups": [group.name for group in report.status.groups] if report else [],
         "ledgers": report.status.ledgers if report else {},
         "pid": report.pid if report else None,
+        "geo_waiting_events": _counter(member, "geo_waiting_events"),
+        "geo_waiting_ms": _counter(member, "geo_waiting_ms"),
     }
 
 
@@ -271,6 +304,9 @@ def directive_view(directive: Directive) -> dict[str, Any]:
 def routing_view(table: RoutingTable) -> dict[str, Any]:
     """The routing table, with how many key slots each instance owns."""
     routes = []
+    here = table.region(table.home)
+    expected = {region.region: round(expected_ms(here, region), 1) for region in table.regions}
+    order = sorted(expected.items(), key=lambda each: (each[0] != table.home, each[1], each[0]))
     for region in table.regions:
         owned = region.owner_places()
         counts = {place: owned.count(place) for place in set(owned) - {NO_OWNER}}
@@ -284,5 +320,6 @@ def routing_view(table: RoutingTable) -> dict[str, Any]:
         "federation": table.federation,
         "version": table.version,
         "routes": routes,
-        "failover": [region.region for region in table.regions],
+        "failover": [region for region, _ in order],
+        "predicted_ms": dict(order),
     }

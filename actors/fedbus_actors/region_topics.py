@@ -149,4 +149,7 @@ def rule_view(rule: TopicRule) -> dict[str, Any]:
         "dedup_window_ms": rule.dedup_window_ms or None,
         "schema_subject": rule.schema_subject,
         "validation": rule.validation,
+        "forward": rule.forward,
+        "regions": list(rule.regions),
+        "durability": rule.durability,
     }

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from fedbus.control.capacity import worth
 from fedbus.control.routing_policy import generate_routing_policy, instance_route
 from fedbus.control.summary import LedgerSummary, RegionSummary
 from fedbus_actors import remote
+from fedbus_actors.fleet import Member
 from fedbus_actors.region import Region
 
 ROUND_NS = 400_000_000
@@ -35,10 +39,17 @@ class RegionWatch:
         self._next_round_ns = now_ns + ROUND_NS
         self._region.fleet.give_up_lost()
         self._region.fleet.reconcile(self._region.store.directives.unfinished(self._region.name))
-        self._region.neighbours.poll()
-        self._region.links.step(self._region.fleet, self._region.neighbours.summaries, self._region.ledgers.records())
+        self._pull()
         self.generate_routing_policy()
         self._region.groups.step()
+
+    def _pull(self) -> None:
+        """Links: what is wanted here and was born in other regions."""
+        region = self._region
+        region.links.step(
+            region.fleet, region.peering.summaries, region.ledgers.records(), region.groups.interest(),
+            region.topics.policies.rules, region.peering.keys(),
+        )  # fmt: skip
 
     def _start_first_instances(self) -> None:
         bounds = self._region.own_options.instances
@@ -53,10 +64,14 @@ class RegionWatch:
 
     def generate_routing_policy(self) -> None:
         """A new table when something changed; every instance that has another one is told."""
-        home = self.summary = self._summarise()
-        peers = self._region.neighbours.summaries.values()
+        home = self._summarise()
+        self.summary = self._abroad(home)
+        peering = self._region.peering
         now_ms = self._region.real.now_ns() // 1_000_000
-        self._region.table = generate_routing_policy(self._region.options.name, home, peers, self._region.table, now_ms)
+        self._region.table = generate_routing_policy(
+            self._region.options.name, home, peering.summaries.values(), self._region.table, now_ms,
+            frozenset(peering.lost),
+        )  # fmt: skip
         data = self._region.table.encode()
         for member in self._region.fleet.members.values():
             if (
@@ -69,9 +84,12 @@ class RegionWatch:
     def _summarise(self) -> RegionSummary:
         options = self._region.own_options
         records = {record.id: record for record in self._region.ledgers.records()}
+        sizes = {size.name: size for size in options.capacities()}
+        unit = sizes[options.instances.size]
         routes, ledgers = [], []
         for member in self._region.fleet.members.values():
-            route = instance_route(member.name, member.record.endpoint, member.state, 1.0)
+            weight = worth(sizes.get(member.record.size, unit), unit)
+            route = instance_route(member.name, member.record.endpoint, member.state, weight)
             routes += [route] if route is not None else []
             if member.report is not None:
                 status = member.report.status
@@ -79,10 +97,33 @@ class RegionWatch:
                     record = records.get(ledger)
                     if record is not None and record.dispatcher == member.name:
                         growing = record.state != "CLOSED" or end < (record.end_offset or 0)
-                        ledgers.append(LedgerSummary(ledger, end, member.record.endpoint, growing))
+                        waits = ledger in status.geo_ledgers
+                        ledgers.append(LedgerSummary(ledger, end, self._link_endpoint(member), growing, waits))
+        served = {each.ledger for each in ledgers}
+        ledgers += [
+            LedgerSummary(record.id, record.end_offset or 0, "", record.state != "CLOSED")  # nobody serves it now
+            for record in records.values()
+            if record.state != "EXPIRED" and record.id not in served
+        ]
         observed = self._region.load.observed()
         return RegionSummary(
             self._region.name, self._region.epoch, self._region.clock.now_ns(), options.latitude, options.longitude,
             observed.eps if observed else 0.0, observed.bps if observed else 0.0, self._region.capacity_eps, routes,
-            ledgers,
+            ledgers, link_key=self._region.peering.own_keys.public, lags=self._region.links.lags,
+            round_trips=self._region.peering.round_trips, gateway=self._region.gateway_url,
         )  # fmt: skip
+
+    def _abroad(self, summary: RegionSummary) -> RegionSummary:
+        """The summary with the endpoints at which others reach the instances, where those differ."""
+        external = self._region.own_options.external_endpoint
+        routes = [msgspec.structs.replace(route, endpoint=external(route.endpoint)) for route in summary.routes]
+        ledgers = [
+            msgspec.structs.replace(ledger, endpoint=ledger.endpoint and external(ledger.endpoint))
+            for ledger in summary.ledgers
+        ]
+        return msgspec.structs.replace(summary, routes=routes, ledgers=ledgers)
+
+    def _link_endpoint(self, member: Member) -> str:
+        """Where instances of other regions reach this one."""
+        assert member.report is not None, "who has reported serves ledgers"
+        return f"tcp://{member.record.host}:{member.report.link_port}"

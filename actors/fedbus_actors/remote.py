@@ -240,6 +240,11 @@ class Node(NamedTuple):
     address: str
 
 
+def node_address() -> str:
+    """Under which other nodes reach the one this process runs on."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+
+
 def region_nodes(labels: Mapping[str, str]) -> list[Node]:
     """The living nodes that carry these labels, by host."""
     return sorted(

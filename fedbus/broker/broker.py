@@ -12,6 +12,7 @@ from fedbus.batch import Buffer
 from fedbus.broker import effects as e
 from fedbus.broker.conversation import Conversations
 from fedbus.broker.feed import Feeds
+from fedbus.broker.following import Following
 from fedbus.broker.home import Home
 from fedbus.broker.inquiry import Inquiry
 from fedbus.broker.intake import Intake
@@ -56,14 +57,17 @@ class Broker:
         self.ledgers = Ledgers(ledger, closed, limits)
         self.sessions = Sessions(limits.sessions, limits.name_bytes)
         self.policies = Policies()
+        self.ledgers.pinned = self.policies.is_pinned
         self.intake = Intake(region, instance, self.ledgers, limits, self.policies)
         self.feeds = Feeds(self.ledgers, limits.read_chunk_bytes, limits.reads_waiting)
         self.peers = Peers(instance, region, self.ledgers)
         self.key_slots = KeySlots(region, instance, self.ledgers, self.peers, limits.key_handover_max_ms)
-        managed = home is not None
-        self.subscriptions = Subscriptions(self.ledgers, self.feeds, limits, self.key_slots, managed=managed)
+        self.intake.geo.targets.heard_ns = self.sessions.heard_ns
+        managed = self.intake.managed = home is not None
+        self.subscriptions = Subscriptions(self.ledgers, self.feeds, limits, self.key_slots, region, managed=managed)
         self.inquiry = Inquiry(self.ledgers, self.intake.judge, self.peers, limits.withheld_max_ms)
-        self.links = LinkTargets(self.ledgers, self.peers)
+        self.links = LinkTargets(self.ledgers, self.peers, self.policies, region, limits)
+        self.following = Following(self.subscriptions.groups, self.peers, self.subscriptions.sharing)
         self.retention = Retention(self.ledgers, self.subscriptions, self.policies, managed=managed)
         self.folded = FoldedState(self.ledgers, self.intake, self.subscriptions, self.links, self.retention)
         self.replication = Replication(
@@ -87,8 +91,8 @@ class Broker:
         if self.stopped:
             return []
         match event:
-            case e.Received(session, frames):
-                self.conversations.received(session, frames, now_ns)
+            case e.Received(session, frames, peer):
+                self.conversations.received(session, frames, now_ns, peer)
             case e.Unroutable(session):
                 self.conversations.end(session, now_ns)
             case e.Durable(number, generation):
@@ -127,8 +131,11 @@ class Broker:
     def _tick(self, now_ns: int) -> None:
         self.conversations.expire(now_ns)
         self.inquiry.tick(now_ns)
+        if self.intake.geo.tick(now_ns):
+            self.subscriptions.pump(now_ns)
         self.subscriptions.tick(now_ns)
         self.links.tick(now_ns)
+        self.following.tick(now_ns)
         self.retention.tick(now_ns)
         self.peers.tick(now_ns)
         self.replication.tick(now_ns)
@@ -157,7 +164,7 @@ class Broker:
         """All members have everything up to record ``number``."""
         self.ledgers.confirmed(number)
         self.ledgers.withheld.confirmed(number)
-        self.links.progress.confirmed(number)
+        self.links.confirmed(number)
         self.subscriptions.groups.confirmed(now_ns)
         self.retention.confirmed()
         self.subscriptions.pump(now_ns)
@@ -184,8 +191,10 @@ class Broker:
                 self.retention.cutoffs = newest_ms
             case e.Surveyed():
                 self.retention.closed.surveyed(event)
-            case e.ApplyLinks(links):
-                self.links.apply(links, now_ns)
+            case e.ApplyLinks(links, gone):
+                self.links.apply(links, now_ns, gone)
+            case e.ApplyFollows(follows):
+                self.following.apply(follows, now_ns)
             case e.Drain(close):
                 self._drain(now_ns, close=close)
             case e.Adopt(closed, state):
@@ -205,6 +214,7 @@ class Broker:
             message = self.peers.received(endpoint, frames, now_ns)
             if message is not None:
                 self.links.received(endpoint, message, frames, now_ns)
+                self.following.received(endpoint, message, now_ns)
                 self.inquiry.received(message, now_ns)
                 self.key_slots.received(endpoint, message, now_ns)
                 self.replication.peer(endpoint, message, frames, now_ns)
@@ -229,6 +239,7 @@ class Broker:
             "withheld_batches": len(self.ledgers.withheld),
             "void_batches": self.ledgers.withheld.resolved[VOID],
             "uncertain_batches": self.ledgers.withheld.resolved[RELEASED_UNCERTAIN],
+            **self.intake.geo.counters(),
             "events_out": self.subscriptions.events_out,
             "linked_events": self.links.linked_events,
             "refused": self.refused,
@@ -243,9 +254,9 @@ class Broker:
         return BrokerStatus(
             self.instance, self.ledgers.current, self.state,
             ledgers={name: self.ledgers.end(name) for name in self.ledgers.names()},
-            groups=[group_status(group, self.ledgers) for group in self.subscriptions.groups],
+            groups=[group_status(each, self.ledgers, self.subscriptions.sharing) for each in self.subscriptions.groups],
             live=self.subscriptions.streams.live_filters(),
-            links={ledger: dict(scanned) for ledger, scanned in self.links.progress.scanned.items()},
+            links=self.links.progress.durable(),
             table_version=self.conversations.table_version,
             counters=self.counters(),
             failed=self.ledgers.failed,
@@ -257,6 +268,8 @@ class Broker:
             held=self.replication.held(),
             requests=self.replication.requests(),
             silent=list(self.replication.ensemble.silent),
+            geo_ledgers=self.ledgers.geo.ledgers(),
+            link_topics=self.links.lags.told(),
         )  # fmt: skip
 
     def _take_effects(self) -> list[e.Effect]:

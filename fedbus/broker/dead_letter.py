@@ -2,7 +2,8 @@
 
 Only when that is durable the event counts as settled; a crash in between may repeat a dead letter and never loses it.
 The copy has the data and attributes of the original; where it came from stands in extension attributes. It lies in the
-ledger of the instance that gave up, and everybody may subscribe to the topic.
+ledger of the instance that gave up, and everybody may subscribe to the topic; those of pinned topics never leave the
+region.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from fedbus.broker.feed import Feed
 from fedbus.broker.group_spec import GroupSpec
 from fedbus.broker.in_flight import Portion
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.record import EventsMeta, Kind, encode_body
+from fedbus.broker.record import STAYS, EventsMeta, Kind, encode_body
 from fedbus.broker.settlement import Settlement
 from fedbus.broker.stored import Stored
 from fedbus.errors import InvalidEventError
@@ -27,7 +28,7 @@ from fedbus.event import Event
 REASON, GROUP, DELIVERIES = "deadletterreason", "deadlettergroup", "deadletterdeliveries"
 TOPIC, POSITION = "deadlettertopic", "deadletterposition"
 REASON_BYTES = 200
-_META = encode_body(EventsMeta())
+_META, _STAYS = encode_body(EventsMeta()), encode_body(EventsMeta(flags=STAYS))
 
 
 class DeadLetters:
@@ -68,8 +69,9 @@ class DeadLetters:
             self._settle(portion)
             return
         batch = builder.build()
+        meta = _STAYS if any(map(ledgers.pinned, stored.batch.topics)) else _META
         record = ledgers.append(
-            Kind.EVENTS, now_ns, count=batch.count, meta=_META, index=batch.index_bytes, payload=batch.payload
+            Kind.EVENTS, now_ns, count=batch.count, meta=meta, index=batch.index_bytes, payload=batch.payload
         )
         self._deliveries.buried.append(portion)
         self._under_way.append((record.number, portion))

@@ -38,7 +38,7 @@ class Dispatcher:
         self._queued = self.deliveries.queued
         self.dead_letters = DeadLetters(self.settlement, self.deliveries, Feed(feeds))
         self.barrier = Barrier(spec.name, self.members, self.deliveries, handovers)
-        self._resolved = 0  # of the withheld batches, as far as this group has seen
+        self._resolved = 0  # of the hidden batches, as far as this group has seen
         self._filters = FilterSet(spec.filters)
         self._window_events = window_events
         self._scan_feed = Feed(feeds)
@@ -58,9 +58,9 @@ class Dispatcher:
         if self.deliveries.options.paused:
             return 0
         self.barrier.refresh()
-        if self._resolved != ledgers.withheld.changes:
-            self._resolved = ledgers.withheld.changes
-            self._queued.release(ledgers.withheld)
+        if self._resolved != ledgers.hidden.changes:
+            self._resolved = ledgers.hidden.changes
+            self._queued.release(ledgers.hidden)
         for member in self.members:
             self.deliveries.in_flight.clear_for(member)
             self._dispatch_parked(member, effects, now_ns)
@@ -68,6 +68,27 @@ class Dispatcher:
             for ledger in self.cursor.behind(ledgers):
                 self._scan(ledger, ledgers, effects, now_ns)
         return self.members.sent - before
+
+    def pass_settled(self, ledgers: Ledgers, most: int) -> int:
+        """Nothing is dispatched here: scan on over batches of which all that is wanted is settled; returns how many."""
+        positions, settlement = self.cursor.positions, self.settlement
+        left = most
+        for ledger in self.cursor.behind(ledgers):
+            while left > 0 and positions[ledger] < ledgers.end(ledger):
+                position = positions[ledger]
+                stored = self._scan_feed.at(ledger, position)
+                if stored is None:
+                    positions[ledger] = self._scan_feed.blank_until(ledger, position)
+                    if positions[ledger] == position:
+                        break
+                    continue
+                places = self.cursor.wanted(stored, self._filters)
+                if places and not settlement.is_settled(stored.origin_ledger, stored.ranges(places)):
+                    break
+                settlement.dispatching(stored, ())
+                positions[ledger] = stored.next_offset
+                left -= 1
+        return most - left
 
     def _dispatch_parked(self, member: Member, effects: list[Effect], now_ns: int) -> None:
         while member.room and (portion := self._queued.unpark(member)) is not None:
@@ -119,7 +140,7 @@ class Dispatcher:
         positions = self.cursor.positions
         while self.members.room and self.settlement.outstanding < self._window_events and positions[ledger] < end:
             position = positions[ledger]
-            withheld = ledgers.withheld.matters and bool(ledgers.withheld.until(ledger, position))
+            withheld = ledgers.hidden.matters and bool(ledgers.hidden.until(ledger, position))
             stored = self._scan_feed.at(ledger, position, withheld=withheld)
             readable = self._scan_feed.blank_until(ledger, position) if stored is None else stored.first_offset
             self.settlement.nothing_at(ledger, position, readable)

@@ -21,10 +21,14 @@ from fedbus.broker.record import Record
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A message from a session (the ROUTER's routing id): header frame first."""
+    """A message from a session (the ROUTER's routing id): header frame first.
+
+    ``peer``: the region that its connection has proven to belong to; empty within the own region.
+    """
 
     session: bytes
     frames: Sequence[Buffer]
+    peer: str = ""
 
 
 class Unroutable(msgspec.Struct, frozen=True):
@@ -94,9 +98,24 @@ class PeerLink(msgspec.Struct, frozen=True):
 
 
 class ApplyLinks(msgspec.Struct, frozen=True):
-    """The links this instance is to hold from now on."""
+    """The links this instance is to hold from now on; ``gone``: origin ledgers of which nothing can come any more."""
 
     links: list[PeerLink]
+    gone: list[str] = []
+
+
+class PeerFollow(msgspec.Struct, frozen=True):
+    """Follow these groups at an instance of another region, which proves to have the public ``key`` (Z85)."""
+
+    endpoint: str
+    key: str
+    groups: tuple[str, ...]
+
+
+class ApplyFollows(msgspec.Struct, frozen=True):
+    """What this instance is to follow from now on; groups may be named that are not known here yet."""
+
+    follows: list[PeerFollow]
 
 
 class Adopt(msgspec.Struct, frozen=True):
@@ -181,6 +200,7 @@ Input = (
     | GroupRefused
     | Surveyed
     | ApplyLinks
+    | ApplyFollows
     | Adopt
     | PeerReceived
     | Drain

@@ -59,12 +59,18 @@ class Feeds:
 
 
 class Feed:
-    """One subscription's access to batches by (ledger, offset): the tail, or the chunk ``[_start, _end)`` read last."""
+    """One subscription's access to batches by (ledger, offset): the tail, or the chunk ``[_start, _end)`` read last.
 
-    __slots__ = ("_chunk", "_end", "_ends", "_feeds", "_ledger", "_not_before_tick", "_open", "_reading", "_start")
+    ``link``: as links see it, which take what waits for a second region there.
+    """
 
-    def __init__(self, feeds: Feeds) -> None:
+    __slots__ = (
+        "_chunk", "_end", "_ends", "_feeds", "_ledger", "_link", "_not_before_tick", "_open", "_reading", "_start",
+    )  # fmt: skip
+
+    def __init__(self, feeds: Feeds, *, link: bool = False) -> None:
         self._feeds = feeds
+        self._link = link
         self._chunk: list[Stored] = []
         self._ends: list[int] = []  # of each batch in the chunk
         self._ledger = ""
@@ -82,12 +88,12 @@ class Feed:
         """The batch with that offset, or where that one is damaged the next readable one; ``None``: not here yet.
 
         To be asked only for offsets below the ledger's confirmed end. After ``None`` see :meth:`blank_until`. A
-        withheld batch is not here yet, unless ``withheld``; a void one is as if damaged.
+        hidden batch is not here yet, unless ``withheld``; a void one is as if damaged.
         """
-        hidden = self._feeds.ledgers.withheld
+        hidden = self._feeds.ledgers.hidden
         if not hidden.matters:
             return self._find(ledger, offset)
-        if hidden.void.until(ledger, offset) > offset or (not withheld and hidden.until(ledger, offset)):
+        if hidden.void.until(ledger, offset) > offset or (not withheld and self._hides(ledger, offset)):
             return None
         stored = self._find(ledger, offset)
         if stored is not None and hidden.uncertain.holds(ledger, stored.first_offset):
@@ -95,7 +101,10 @@ class Feed:
         if stored is None or stored.first_offset <= offset:
             return stored
         at = stored.first_offset  # what is between is damaged
-        return None if hidden.void.until(ledger, at) > at or hidden.until(ledger, at) else stored
+        return None if hidden.void.until(ledger, at) > at or self._hides(ledger, at) else stored
+
+    def _hides(self, ledger: str, offset: int) -> bool:
+        return bool(self._feeds.ledgers.hidden.until(ledger, offset, link=self._link))
 
     def _find(self, ledger: str, offset: int) -> Stored | None:
         stored = self._feeds.ledgers.find(ledger, offset)
@@ -113,11 +122,11 @@ class Feed:
 
     def blank_until(self, ledger: str, offset: int) -> int:
         """Up to where nothing can be read (damage); ``offset`` itself when a read is still to answer that."""
-        hidden = self._feeds.ledgers.withheld
+        hidden = self._feeds.ledgers.hidden
         if hidden.matters:
             if (void := hidden.void.until(ledger, offset)) > offset:
                 return void
-            if hidden.until(ledger, offset):
+            if self._hides(ledger, offset):
                 return offset
             if self._covers(ledger, offset) and (place := bisect_right(self._ends, offset)) < len(self._chunk):
                 return max(offset, self._chunk[place].first_offset)  # a hidden one; what is before it is damaged

@@ -1,7 +1,8 @@
 """Groups: durable subscriptions with members, acknowledgements and redelivery, at one instance.
 
 An instance hands its own ledgers' events to the members attached to it. Settlement becomes durable as SETTLED records
-in the ledger being written (protocol rule 14).
+in the ledger being written (protocol rule 14). A group that is at home in another region has no members here: what is
+settled there is kept, and the cursor follows it (rule 13).
 """
 
 from __future__ import annotations
@@ -20,23 +21,29 @@ from fedbus.broker.handover import Handovers
 from fedbus.broker.in_flight import Portion
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.member import Member
-from fedbus.broker.state import GroupSettled, GroupState
+from fedbus.broker.state import GroupState
 
 
 class Group:
-    """One group at one instance. ``recorded``: the number of the record that made it (-1: an earlier incarnation's)."""
+    """One group at one instance. ``recorded``: the number of the record that made it (-1: an earlier incarnation's).
 
-    def __init__(self, spec: GroupSpec, cursor: Cursor, window_events: int, feeds: Feeds, handovers: Handovers) -> None:
+    ``here``: whether this region is its home, so that it has members and is dispatched.
+    """
+
+    def __init__(
+        self, spec: GroupSpec, cursor: Cursor, window_events: int, feeds: Feeds, handovers: Handovers, *, here: bool
+    ) -> None:
         self.spec = spec
+        self.here = here
         self.recorded = -1
         self.order_breaks = 0  # slots on whose old owner was not waited any longer
-        self._dispatcher = Dispatcher(spec, cursor, window_events, feeds, handovers)
+        self.dispatcher = Dispatcher(spec, cursor, window_events, feeds, handovers)
         self.cursor = cursor
-        self.members = self._dispatcher.members
-        self.settlement = self._dispatcher.settlement
-        self.deliveries = self._dispatcher.deliveries
-        self.dead_letters = self._dispatcher.dead_letters
-        self.barrier = self._dispatcher.barrier
+        self.members = self.dispatcher.members
+        self.settlement = self.dispatcher.settlement
+        self.deliveries = self.dispatcher.deliveries
+        self.dead_letters = self.dispatcher.dead_letters
+        self.barrier = self.dispatcher.barrier
 
     def change(self, spec: GroupSpec) -> None:
         """Other options (or back again); all else is as it was."""
@@ -45,7 +52,7 @@ class Group:
 
     def pump(self, ledgers: Ledgers, effects: list[Effect], now_ns: int) -> int:
         """Dispatch what members have credit for; returns how many events."""
-        sent = self._dispatcher.pump(ledgers, effects, now_ns)
+        sent = self.dispatcher.pump(ledgers, effects, now_ns)
         if self.deliveries.condemned:
             self.dead_letters.pump(self.spec, ledgers, now_ns)
         return sent
@@ -78,18 +85,17 @@ class Group:
 
     # -- what is durable of it -----------------------------------------------------------------------------------------
 
-    def take_dirty(self) -> GroupSettled | None:
-        """Acknowledgements not yet handed to the ledger, once."""
-        settled = self.settlement.take_dirty()
-        return GroupSettled(self.spec.name, settled, *self.spec.identity) if settled else None
-
     def state(self, ledgers: Ledgers) -> GroupState:
         """Its part of a snapshot."""
+        return GroupState(self.spec, self.settlement.state(), self.low(ledgers))
+
+    def low(self, ledgers: Ledgers) -> dict[str, int]:
+        """Per local ledger the offset below which everything is settled."""
         low = {name: self.cursor.position(name, ledgers) for name in ledgers.names()}
         for portion in self.deliveries:
             if portion.first_offset < low.get(portion.ledger, 0) and self.deliveries.unsettled(portion):
                 low[portion.ledger] = portion.first_offset
-        return GroupState(self.spec, self.settlement.state(), low)
+        return low
 
     def restore(self, settled: Iterable[p.Settled], low: dict[str, int] | None = None) -> None:
         """Fold acknowledgements (and scan positions) of an earlier incarnation in."""
@@ -106,15 +112,21 @@ class Group:
     # -- when a ledger expires -----------------------------------------------------------------------------------------
 
     def unsettled_in(self, ledger: Surveyed, end: int) -> tuple[list[p.Settled], int]:
-        """What it loses if this ledger (ending at ``end``) is dropped: offsets by origin, how many events at most."""
+        """What it loses if this ledger (ending at ``end``) is dropped: offsets by origin, how many events at most.
+
+        Away from its home nothing: there it is dispatched, and there it may be lost.
+        """
+        if not self.here:
+            return [], 0
         return unsettled_in(ledger, end, self.spec, self.cursor, self.settlement, self.deliveries)
 
     def expire(self, ledger: str, end: int) -> None:
         """A local ledger is no longer served: nothing of it is waited for or delivered any more."""
-        self.settlement.restore([p.Settled(ledger, [(0, end)])])
-        for portion in self.deliveries:
-            if portion.ledger == ledger:
-                self.settlement.restore([p.Settled(portion.origin_ledger, portion.ranges)])
+        if self.here:
+            self.settlement.learn([p.Settled(ledger, [(0, end)])], tell=True)
+            for portion in self.deliveries:
+                if portion.ledger == ledger:
+                    self.settlement.learn([p.Settled(portion.origin_ledger, portion.ranges)], tell=True)
         self.deliveries.drop(ledger)
         self.cursor.positions.pop(ledger, None)
 

@@ -61,7 +61,8 @@ class GroupChanges:
         try:
             self._memberships.join(session, request, spec, now_ns)
         except FedbusError as error:
-            self._refuse(waiting, error.code, error.detail, retryable=error.retryable)
+            region = getattr(error, "region", "")
+            self._refuse(waiting, error.code, error.detail, retryable=error.retryable, region=region)
 
     def answered(self, answer: GroupRefused) -> None:
         """There will be no such group."""
@@ -74,6 +75,7 @@ class GroupChanges:
             detail = f"the region's manager has not answered for group {waiting[2].name!r} yet"
             self._refuse(waiting, UnavailableError.code, detail, retryable=True)
 
-    def _refuse(self, waiting: Waiting, code: str, detail: str, *, retryable: bool) -> None:
+    def _refuse(self, waiting: Waiting, code: str, detail: str, *, retryable: bool, region: str = "") -> None:
         session, request, _ = waiting
-        self._ledgers.effects.append(Send(session, p.Refused(request.request, code, detail, retryable)))
+        refusal = p.Refused(request.request, code, detail, retryable, region=region)
+        self._ledgers.effects.append(Send(session, refusal))

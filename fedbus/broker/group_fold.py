@@ -8,7 +8,8 @@ from fedbus.broker.cursor import Cursor
 from fedbus.broker.group_spec import GroupRecord
 from fedbus.broker.groups import NEVER, Groups
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.state import GroupSettled, GroupState
+from fedbus.broker.settled import GroupSettled
+from fedbus.broker.state import GroupState
 
 
 class GroupFold:
@@ -29,8 +30,8 @@ class GroupFold:
             return
         if group is None or spec.identity > group.spec.identity:
             group = self._groups.add(spec, Cursor.of_group(spec, self._ledgers))
-        elif spec.identity == group.spec.identity and spec.version > group.spec.version:
-            group.change(spec)
+        elif spec.age > group.spec.age:
+            self._groups.homes.change(group, spec)
         if state is not None and group.spec.identity == spec.identity:
             group.restore(state.settled, state.low)
 

@@ -25,16 +25,22 @@ _NO_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 class GroupHome(msgspec.Struct, frozen=True, array_like=True):
     """Which region dispatches a group, and who takes its place, in this order (protocol rule 13).
 
-    ``region`` empty: the group is each region's own (``scope: region``). ``term`` grows with every move of the home.
+    ``region`` empty: the group is each region's own (``scope: region``). ``term`` grows with every change of this.
+    ``preferred``: where it is to be when all is well; ``since_ns``: at home there since (Unix time).
     """
 
     region: str = ""
     standbys: tuple[str, ...] = ()
     term: int = 0
+    preferred: str = ""
+    since_ns: int = 0
 
 
 class GroupSpec(msgspec.Struct, frozen=True, array_like=True):
-    """One subscription. ``tails``: per origin ledger where ``latest`` began; ``created_ns`` 0: made by one instance."""
+    """One subscription. ``tails``: per origin ledger where ``latest`` began; ``created_ns`` 0: made by one instance.
+
+    ``replaces_ns``: ``created_ns`` of the deleted group whose name it took.
+    """
 
     name: str
     filters: list[str]
@@ -45,11 +51,16 @@ class GroupSpec(msgspec.Struct, frozen=True, array_like=True):
     created_ns: int = 0
     version: int = 0
     home: GroupHome = GroupHome()
+    replaces_ns: int = 0
 
     @property
-    def age(self) -> tuple[int, int, int, int]:
-        """Of two definitions of a name the one with the higher age counts, in every region."""
-        return *self.identity, self.home.term, self.version
+    def age(self) -> tuple[int, int, int, str, int]:
+        """Of two definitions of a name the one with the higher age counts, in every region.
+
+        Two regions that take a group over while they cannot hear one another do so under the same term: then the name
+        decides, so that both come to the same end.
+        """
+        return *self.identity, self.home.term, self.home.region, self.version
 
     @property
     def identity(self) -> tuple[int, int]:

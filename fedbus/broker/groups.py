@@ -11,14 +11,15 @@ from collections.abc import Callable, Iterator
 from msgspec.structs import replace
 
 from fedbus.broker.cursor import Cursor
-from fedbus.broker.effects import Send
+from fedbus.broker.effects import Effect
 from fedbus.broker.feed import Feeds
 from fedbus.broker.group import Group
+from fedbus.broker.group_homes import GroupHomes
 from fedbus.broker.group_spec import GroupRecord, GroupSpec, check_same_filters, checked_options
 from fedbus.broker.handover import Handovers
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.record import Kind, encode_body
-from fedbus.broker.state import GroupSettled
+from fedbus.broker.settled import GroupSettled, Settled
 from fedbus.errors import OverloadedError, StorageError
 from fedbus.limits import Limits
 
@@ -34,10 +35,11 @@ class Acknowledgements:
     def __init__(self, groups: dict[str, Group], ledgers: Ledgers) -> None:
         self._groups = groups
         self._ledgers = ledgers
-        self._oks: list[Send] = []  # to be sent when what has been acknowledged so far is durable
+        self.note: Callable[[GroupSettled], None] = lambda _: None  # is told what was given here
+        self._oks: list[Effect] = []  # to be sent when what has been acknowledged so far is durable
         self._flushed = NEVER  # number of the newest SETTLED record
 
-    def ok_when_durable(self, answer: Send, now_ns: int) -> None:
+    def ok_when_durable(self, answer: Effect, now_ns: int) -> None:
         """Send this once all acknowledgements until now are durable; raises :class:`StorageError` if they cannot be."""
         if self._ledgers.failed:
             raise StorageError(f"acknowledgements are not stored any more: {self._ledgers.failed}")
@@ -48,9 +50,14 @@ class Acknowledgements:
         """Hand acknowledgements to the ledger, unless earlier ones are still on their way there."""
         if not self._ledgers.writable or self._ledgers.pausing or not self._ledgers.is_confirmed(self._flushed):
             return
-        settled: list[GroupSettled] = [
-            part for group in self._groups.values() if (part := group.take_dirty()) is not None
-        ]
+        settled: list[GroupSettled] = []
+        for group in self._groups.values():
+            given, learned = group.settlement.take_dirty()
+            if given:
+                settled.append(_part(group, given))
+                self.note(settled[-1])
+            if learned:
+                settled.append(_part(group, learned))
         if settled or self._oks:
             self._flushed = self._ledgers.append(Kind.SETTLED, now_ns, payload=encode_body(settled)).number
             for answer in self._oks:
@@ -62,7 +69,7 @@ class Acknowledgements:
         if self._oks:
             self.flush(now_ns)
 
-    def void(self) -> list[Send]:
+    def void(self) -> list[Effect]:
         """Unconfirmed records were never stored: the answers that will not be given."""
         self._flushed = NEVER
         oks, self._oks = self._oks, []
@@ -76,8 +83,9 @@ class Acknowledgements:
 class Groups:
     """Groups by name. ``deleted``: of names once deleted the newest creation time that is no more."""
 
-    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits, handovers: Handovers) -> None:
+    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits, handovers: Handovers, region: str) -> None:
         self.deleted: dict[str, int] = {}
+        self.homes = GroupHomes(region, ledgers)
         self._ledgers = ledgers
         self._feeds = feeds
         self._limits = limits
@@ -126,12 +134,12 @@ class Groups:
             self.bury(spec.name, spec.created_ns)
         elif known is None or spec.identity > known.spec.identity:
             self._make(spec, now_ns)
-        elif spec.identity == known.spec.identity and spec.version > known.spec.version:
+        elif spec.age > known.spec.age:
             check_same_filters(known.spec, spec.filters)
-            before = known.spec
-            after = replace(before, options=checked_options(spec.options, spec.name), version=spec.version)
-            self._record(GroupRecord(after), now_ns, lambda: known.change(before))
-            known.change(after)
+            before, options = known.spec, checked_options(spec.options, spec.name)
+            after = replace(before, options=options, version=spec.version, home=spec.home)
+            self._record(GroupRecord(after), now_ns, lambda: self.homes.change(known, before))
+            self.homes.change(known, after)
 
     def _make(self, spec: GroupSpec, now_ns: int) -> Group:
         if spec.name not in self._groups and len(self._groups) >= self._limits.groups:
@@ -175,7 +183,8 @@ class Groups:
     def add(self, spec: GroupSpec, cursor: Cursor) -> Group:
         """A group that is recorded already; it takes the place of one of that name."""
         window = self._limits.max_ack_window_events
-        group = self._groups[spec.name] = Group(spec, cursor, window, self._feeds, self._handovers)
+        here = self.homes.here(spec)
+        group = self._groups[spec.name] = Group(spec, cursor, window, self._feeds, self._handovers, here=here)
         return group
 
     @property
@@ -193,7 +202,7 @@ class Groups:
             group.dead_letters.confirmed(self._ledgers)
         self.acks.confirmed(now_ns)
 
-    def void(self) -> list[Send]:
+    def void(self) -> list[Effect]:
         """Unconfirmed records were never stored, what they said is taken back: the answers that will not be given."""
         while self._undo:
             self._undo.pop()[1]()
@@ -209,3 +218,7 @@ class Groups:
             group.recorded = NEVER
             group.dead_letters.rolled()
             group.adopt([self._ledgers.current] if self._ledgers.current else [], self._ledgers, {})
+
+
+def _part(group: Group, settled: list[Settled]) -> GroupSettled:
+    return GroupSettled(group.spec.name, settled, *group.spec.identity)

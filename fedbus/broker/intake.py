@@ -8,11 +8,12 @@ from fedbus.batch import Batch, Buffer
 from fedbus.broker import protocol as p
 from fedbus.broker.dedup import DedupWindows, Entry
 from fedbus.broker.effects import Effect, Send
+from fedbus.broker.geo_durability import GeoDurability
 from fedbus.broker.judge import NO_RECORD, Judge
 from fedbus.broker.ledger import Ledgers, check_accepting
 from fedbus.broker.policies import Policies
 from fedbus.broker.publish_order import ALL_SLOTS, RETRY_MS, PublishOrder, slots_of
-from fedbus.broker.record import WITHHELD, EventsMeta, Kind, Record, encode_body
+from fedbus.broker.record import SECOND_REGION, WITHHELD, EventsMeta, Kind, Record, encode_body
 from fedbus.broker.seen_ids import SeenIds
 from fedbus.broker.slot_owners import SlotOwners
 from fedbus.errors import (
@@ -22,6 +23,7 @@ from fedbus.errors import (
     OverloadedError,
     StorageError,
     TooLargeError,
+    UnavailableError,
 )
 from fedbus.limits import Limits
 from fedbus.topic import RESERVED_PREFIX
@@ -35,6 +37,7 @@ class Intake:
     def __init__(
         self, region: str, instance: str, ledgers: Ledgers, limits: Limits, policies: Policies | None = None
     ) -> None:
+        self._region = region
         self._instance = instance
         self._ledgers = ledgers
         self._limits = limits
@@ -45,8 +48,10 @@ class Intake:
         writer = instance if "/" in instance else f"{region}/{instance}"
         self.dedup = DedupWindows(writer, limits.dedup_window_batches, limits.dedup_producers)
         self.judge = Judge(writer, ledgers, self.dedup)
+        self.geo = GeoDurability(region, ledgers, limits, self._policies)
         self.seen_ids = SeenIds(self._policies.dedup_window_ms, limits.dedup_events)
         self.draining = False
+        self.managed = False  # a manager says which topic policies there are
         self.events_in = 0
         self.bytes_in = 0
         self.batches_in = 0
@@ -83,6 +88,7 @@ class Intake:
     def _store(self, request: p.Publish, batch: Batch, now_ns: int) -> Record:
         uncertain = not all(self.judge.certain(tried.ledger) for tried in request.tried)
         flags = (WITHHELD if request.idempotent else p.POSSIBLE_DUPLICATE) if uncertain else 0
+        flags |= SECOND_REGION if self.geo.concerns(batch.topics) else 0
         meta = EventsMeta(request.producer, request.sequence, None, request.attempt, request.tried, flags)
         record = self._ledgers.append(
             Kind.EVENTS, now_ns, count=batch.count, meta=encode_body(meta), index=batch.index_bytes,
@@ -99,7 +105,19 @@ class Intake:
         first_copies: list[p.FirstCopy] = [],  # noqa: B006 - never changed
     ) -> None:  # fmt: skip
         published = p.Published(request.request, self._ledgers.current, first_offset, count, first_copies=first_copies)
-        self._ledgers.answer_when_confirmed(number, Send(session, published))
+        own = [(self._ledgers.current, first_offset)] if count else []
+        self._send(session, request, published, number, own)
+
+    def _send(
+        self, session: bytes, request: p.Publish, published: p.Published, number: int, own: list[tuple[str, int]]
+    ) -> None:
+        """Once all of it is durable, in a second region too where the topic asks for that."""
+        if not self._ledgers.geo:
+            self._ledgers.answer_when_confirmed(number, Send(session, published))
+            return
+        places = own + [(copy.ledger, copy.offset) for copy in published.first_copies]
+        batch = (request.producer, request.sequence if request.producer else request.request)
+        self.geo.answer(Send(session, published), number, batch, places)
 
     def _is_duplicate(self, session: bytes, request: p.Publish, frames: Sequence[Buffer]) -> bool:
         """Whether the batch was stored before; then it is answered (when that is durable)."""
@@ -120,7 +138,7 @@ class Intake:
             first_copies=copies if as_sequence < 0 else [], as_sequence=as_sequence,
         )  # fmt: skip
         pending = entry.number if ledger == self._ledgers.current else -1
-        self._ledgers.answer_when_confirmed(pending, Send(session, answer))
+        self._send(session, request, answer, pending, [(ledger, entry.first_offset)])
         return True
 
     def _first_copies(self, entry: Entry, batch: Batch) -> list[p.FirstCopy]:
@@ -156,6 +174,7 @@ class Intake:
         try:
             self.slot_owners.check(batch, request, foreign)
             self._check_state()
+            self.geo.check(batch, now_ns)
             if ordered:
                 self._order.check(request.producer, order, batch.keys, now_ns)
         except FedbusError as refusal:
@@ -170,6 +189,8 @@ class Intake:
         if self.draining:
             raise DrainingError(f"instance {self._instance} is being scaled in")
         check_accepting(self._ledgers)
+        if self.managed and not self._policies.version:  # when an event counts is not known before
+            raise UnavailableError("the topic policies are not known here yet", retry_after_ms=RETRY_MS)
         if self._ledgers.full:
             detail = f"instance {self._instance} holds {self._ledgers.pending_bytes} bytes that are not yet on disk"
             raise OverloadedError(detail, retry_after_ms=RETRY_MS)
@@ -190,6 +211,8 @@ class Intake:
         for topic in batch.topics:
             if topic.startswith(RESERVED_PREFIX):
                 raise InvalidTopicError(f"{topic!r}: topics under {RESERVED_PREFIX} are reserved for the bus itself")
+            if self._policies.pinned:
+                self._policies.check_stored_in(topic, self._region)
             if not self._policies.auto_create:
                 self._policies.check_exists(topic)
 
@@ -203,6 +226,8 @@ class Intake:
             if meta.tried:
                 self.judge.implied(meta, record.number if batch is not None else NO_RECORD)
                 self._ledgers.withheld.stored(ledger, record)
+        if meta.flags & SECOND_REGION:
+            self._ledgers.geo.stored(ledger, record)
         if batch is None or batch.index.ids:
             self.seen_ids.stored(ledger, record, batch)
 
@@ -217,6 +242,7 @@ class Intake:
     def void(self, lost: Iterable[Effect], detail: str, now_ns: int) -> list[Effect]:
         """What was not stored after all (disk full): the answers to give instead."""
         current, confirmed = self._ledgers.current, self._ledgers.confirmed_offset
+        lost = [*lost, *self.geo.void()]
         forgotten = self.dedup.own.forget_from(current, self._ledgers.next_number())
         self._ledgers.withheld.forget_from(current, confirmed)
         self.seen_ids.forget_from(current, confirmed)

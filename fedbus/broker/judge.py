@@ -70,7 +70,8 @@ class Judge:
                 fates.append(p.FORGOTTEN)
                 continue
             if entry is not None and entry.attempt < each.below:
-                fates.append(p.STORED)
+                waits = self._ledgers.geo.holding(self._dedup.ledger(entry), entry.first_offset) is not None
+                fates.append(p.WAITING if waits else p.STORED)
                 if self._dedup.ledger(entry) == self._ledgers.current:
                     number = max(number, entry.number)
                 continue

@@ -64,6 +64,7 @@ class Ledgers(ServedLedgers):
     def __init__(self, current: str, closed: Mapping[str, int], limits: Limits) -> None:
         super().__init__(current, closed)
         self.snapshot: Callable[[], bytes] = bytes
+        self.pinned: Callable[[str], bool] = lambda _topic: False  # whether a topic is stored in some regions alone
         self.generation = 0
         self.failed = ""
         self.pausing = False  # no new batches: the next ledger is about to begin

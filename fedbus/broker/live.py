@@ -42,6 +42,8 @@ class Live:
             if stored is None:
                 blank = self._feed.blank_until(ledger, positions[ledger])
                 if blank == positions[ledger]:
+                    blank = self._unwanted_until(ledger, blank)
+                if blank == positions[ledger]:
                     return
                 positions[ledger] = blank
                 continue
@@ -55,3 +57,8 @@ class Live:
                 after = stored.scanned_to if whole else stored.offsets[taken[-1]] + 1
                 deliver = p.Deliver(self.number, stored.origin_ledger, stored.ranges(taken), after, flags=stored.flags)
                 effects.append(Send(self.session, deliver, (batch.index_bytes, batch.payload)))
+
+    def _unwanted_until(self, ledger: str, offset: int) -> int:
+        """A batch that does not count yet is waited for only if there is something in it that is wanted."""
+        stored = self._feed.at(ledger, offset, withheld=True)
+        return offset if stored is None or len(self.cursor.wanted(stored, self.filters)) else stored.next_offset

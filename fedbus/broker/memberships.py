@@ -11,7 +11,7 @@ from fedbus.broker.group_spec import GroupSpec
 from fedbus.broker.groups import Groups
 from fedbus.broker.ledger import Ledgers
 from fedbus.broker.member import Member
-from fedbus.errors import NotFoundError, TooLargeError, UnavailableError
+from fedbus.errors import GroupElsewhereError, NotFoundError, TooLargeError, UnavailableError
 from fedbus.limits import Limits
 
 Key = tuple[bytes, int]  # session, the session's number for the subscription
@@ -28,6 +28,7 @@ class Memberships:
         self._ledgers = ledgers
         self._limits = limits
         self._of: dict[Key, Group] = {}
+        self._former: dict[Key, Group] = {}  # whose group went to another region: what they still say is heard
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._of)
@@ -35,7 +36,10 @@ class Memberships:
     def join(self, session: bytes, request: p.Subscribe, spec: GroupSpec, now_ns: int) -> None:
         """Another member of this group; raises a typed error and changes nothing if it may not be."""
         group = self._groups.open(spec, now_ns)
+        if not group.here:
+            raise _elsewhere(group.spec)
         key = (session, request.subscription)
+        self._former.pop(key, None)
         self.end(key, now_ns)
         name = request.member or session.hex()
         if (older := group.members.named(name)) is not None:
@@ -67,7 +71,7 @@ class Memberships:
         if sum(len(part.ranges) for part in message.settled) > self._limits.max_ack_window_events:
             raise TooLargeError(f"one message settles up to {self._limits.max_ack_window_events} ranges")
         key = (session, message.subscription)
-        group = self._of.get(key)
+        group = self._of.get(key) or self._former.get(key)
         if group is None:
             if isinstance(message, p.Ack) and message.request:
                 raise NotFoundError("no such subscription in this session: subscribe again")
@@ -81,6 +85,7 @@ class Memberships:
 
     def end(self, key: Key, now_ns: int, *, politely: bool = True) -> None:
         """One membership ends; ``politely``: the member said so itself."""
+        self._former.pop(key, None)
         group = self._of.pop(key, None)
         if group is not None:
             group.leave(*key, politely=politely)
@@ -88,12 +93,12 @@ class Memberships:
 
     def session_ended(self, session: bytes, now_ns: int, *, politely: bool) -> None:
         """All of a session's memberships end."""
-        for key in [key for key in self._of if key[0] == session]:
+        for key in [key for key in (*self._of, *self._former) if key[0] == session]:
             self.end(key, now_ns, politely=politely)
 
-    def _ended(self, key: Key, code: str, detail: str) -> None:
+    def _ended(self, key: Key, code: str, detail: str, region: str = "") -> None:
         self._of.pop(key).leave(*key, politely=True)
-        self._ledgers.effects.append(Send(key[0], p.Ended(key[1], code, detail)))
+        self._ledgers.effects.append(Send(key[0], p.Ended(key[1], code, detail, region)))
 
     def end_all(self, detail: str) -> None:
         """The instance hands nothing out any more."""
@@ -101,13 +106,21 @@ class Memberships:
             self._ended(key, UnavailableError.code, detail)
 
     def sweep(self, *, deleted: bool = True) -> None:
-        """Members of groups that are no more are told so: these were ``deleted``, or moved or never stored."""
+        """Members of groups that are no more are told so: these were ``deleted``, or moved or never stored.
+
+        Those of groups that went to another region are told where.
+        """
+        self._former = {key: of for key, of in self._former.items() if self._groups.get(of.spec.name) is of}
         for key, group in list(self._of.items()):
             present = self._groups.get(group.spec.name)
             if present is None and deleted:
                 self._ended(key, NotFoundError.code, f"group {group.spec.name!r} was deleted")
             elif present is not group:
                 self._ended(key, UnavailableError.code, MOVED)
+            elif not group.here:
+                error = _elsewhere(group.spec)
+                self._ended(key, error.code, error.detail, error.region)
+                self._former[key] = group
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -117,5 +130,10 @@ class Memberships:
             self._pump(group, now_ns)
 
     def _pump(self, group: Group, now_ns: int) -> None:
-        if len(group.members) or group.deliveries.condemned:
+        if group.here and (len(group.members) or group.deliveries.condemned):
             self.events_out += group.pump(self._ledgers, self._ledgers.effects, now_ns)
+
+
+def _elsewhere(spec: GroupSpec) -> GroupElsewhereError:
+    region = spec.home.region
+    return GroupElsewhereError(f"group {spec.name!r} is at home in {region}: subscribe there", region=region)

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from fedbus.errors import ConflictError, NotFoundError
+from fedbus.errors import ConflictError, NotFoundError, PinnedTopicError
 from fedbus.topic import RESERVED_PREFIX, covers, may_overlap, specificity
 
 DAY_MS = 86_400_000
@@ -45,12 +45,23 @@ class TopicRule(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...] = ()
     durability: Literal["region", "federation"] = "region"
 
+    def contradiction(self) -> str:
+        """What in it cannot be done, or nothing."""
+        if self.forward == "pinned" and not self.regions:
+            return "a pinned topic needs regions in which it is stored"
+        if self.forward == "pinned" and self.durability == "federation" and len(set(self.regions)) < 2:  # noqa: PLR2004
+            return "durability federation needs a second region, and the topic is pinned to one"
+        return ""
+
 
 DEFAULT_RULE = TopicRule(filter=">")
 
 
 class Policies:
-    """The rules in force. ``version`` is their store's (0: none were heard yet)."""
+    """The rules in force. ``version`` is their store's (0: none were heard yet).
+
+    ``federated``: whether any topic has to be in a second region before it counts.
+    """
 
     def __init__(self, rules: Iterable[TopicRule] = (), version: int = 0, *, auto_create: bool = True) -> None:
         self.version = version
@@ -70,6 +81,8 @@ class Policies:
 
     def _set(self, rules: Iterable[TopicRule]) -> None:
         self.rules = tuple(in_precedence(rules))
+        self.pinned = any(rule.forward == "pinned" for rule in self.rules)
+        self.federated = any(rule.durability == "federation" for rule in self.rules)
         self._patterns = [(rule, rule.filter.split(".")) for rule in self.rules]
         self._found.clear()
 
@@ -80,6 +93,30 @@ class Policies:
     def dedup_window_ms(self, topic: str) -> int:
         """For how long the same source and id are one event; 0: they are not looked at."""
         return self.rule(topic).dedup_window_ms if self.rules else 0
+
+    def stored_in(self, topic: str, region: str) -> bool:
+        """Whether events of this topic may be stored in a region: not if it is pinned to others."""
+        if not self.pinned:
+            return True
+        rule = self.rule(topic)
+        return rule.forward != "pinned" or region in rule.regions
+
+    def is_pinned(self, topic: str) -> bool:
+        """Whether a topic is stored in some regions alone."""
+        return self.pinned and self.rule(topic).forward == "pinned"
+
+    def check_stored_in(self, topic: str, region: str) -> None:
+        """Raise :class:`PinnedTopicError` if it may not."""
+        if not self.stored_in(topic, region):
+            rule = self.rule(topic)
+            raise PinnedTopicError(
+                f"topic {topic} is stored in {', '.join(rule.regions)} alone (policy of {rule.filter}), not in "
+                f"{region}: publish there"
+            )
+
+    def in_second_region(self, topic: str) -> bool:
+        """Whether events of this topic count only once a second region has them (protocol rule 20)."""
+        return self.federated and self.rule(topic).durability == "federation"
 
     def check_exists(self, topic: str) -> None:
         """Raise :class:`NotFoundError` if topics are not created by their first event and no policy names this one."""

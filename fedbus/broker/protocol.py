@@ -14,7 +14,18 @@ from typing import Any
 import msgspec
 
 from fedbus.batch import Buffer
+from fedbus.broker.follow_messages import Follow as Follow
+from fedbus.broker.follow_messages import FollowedGroup as FollowedGroup
+from fedbus.broker.follow_messages import Shared as Shared
+from fedbus.broker.follow_messages import Taken as Taken
 from fedbus.broker.group_options import GroupOptions as GroupOptions
+from fedbus.broker.judge_messages import FORGOTTEN as FORGOTTEN
+from fedbus.broker.judge_messages import NOT_STORED as NOT_STORED
+from fedbus.broker.judge_messages import STORED as STORED
+from fedbus.broker.judge_messages import WAITING as WAITING
+from fedbus.broker.judge_messages import Judged as Judged
+from fedbus.broker.judge_messages import Reject as Reject
+from fedbus.broker.judge_messages import Try as Try
 from fedbus.broker.message import Message as Message
 from fedbus.broker.replica_messages import RECORD_FRAMES
 from fedbus.broker.replica_messages import Append as Append
@@ -22,6 +33,7 @@ from fedbus.broker.replica_messages import Appended as Appended
 from fedbus.broker.replica_messages import AppendRefused as AppendRefused
 from fedbus.broker.replica_messages import Fetch as Fetch
 from fedbus.broker.replica_messages import Fetched as Fetched
+from fedbus.broker.settled import Settled as Settled
 from fedbus.broker.slot_messages import AskSlots as AskSlots
 from fedbus.broker.slot_messages import SlotsOpen as SlotsOpen
 from fedbus.errors import ProtocolError
@@ -79,13 +91,14 @@ class Publish(Message, frozen=True):
     """A batch to store (frames: index, payload).
 
     ``producer`` and ``sequence`` (one per batch, ascending) make it idempotent within an owner. ``table_version``: the
-    routing table the keys were placed by (0 = none). ``unreachable``: owners that did not answer, because of which keys
-    come here. ``tried``: where earlier tries of its events may survive; ``attempt`` grows whenever it goes to another
-    owner, so that of all its copies the lowest counts. With ``idempotent`` this copy is withheld until it is certain
-    that no other counts (``broker/withheld.py``); without it is dispatched as a possible duplicate. ``order``: its
-    place among the producer's batches (0: as ``sequence``; a part of a batch has that of the whole). After a refusal
-    that may be retried (``overloaded``, ``storage``) later keyed batches of the producer are refused too until the
-    refused one has come again (or a moment has passed), so that order per key holds within a ledger.
+    routing table of the instance's own region by which the keys were placed (0 = none, or another region's, whose
+    number says nothing here). ``unreachable``: owners that did not answer, because of which keys come here. ``tried``:
+    where earlier tries of its events may survive; ``attempt`` grows whenever it goes to another owner, so that of all
+    its copies the lowest counts. With ``idempotent`` this copy is withheld until it is certain that no other counts
+    (``broker/withheld.py``); without it is dispatched as a possible duplicate. ``order``: its place among the
+    producer's batches (0: as ``sequence``; a part of a batch has that of the whole). After a refusal that may be
+    retried (``overloaded``, ``storage``) later keyed batches of the producer are refused too until the refused one has
+    come again (or a moment has passed), so that order per key holds within a ledger.
     """
 
     request: int
@@ -120,18 +133,22 @@ class Subscribe(Message, frozen=True):
 class LinkFilter(msgspec.Struct, frozen=True, array_like=True):
     """One filter of a link and how far it has been scanned: everything below ``scanned_to`` was forwarded before.
 
-    One that is not ``wanted`` (any more) only says what must not be sent again.
+    One that is not ``wanted`` (any more) only says what must not be sent again. ``since``: from where on it was scanned
+    at all; what is before that the receiver does not have for its sake.
     """
 
     pattern: str
     scanned_to: int
     wanted: bool = True
+    since: int = 0
 
 
 class Pull(Message, frozen=True):
     """A link asks for events of one origin ledger that match ``filters`` and were born there (``broker/link.py``).
 
-    ``durable_to``: everything wanted below this offset is durable in the region that asks.
+    ``durable_to``: everything wanted below this offset (of a filter: from its ``since`` on) is durable in the region
+    that asks. ``window_bytes``: how much may be under way (0: as the origin likes). ``until``: it ends there (0: it
+    does not end).
     """
 
     request: int
@@ -140,6 +157,8 @@ class Pull(Message, frozen=True):
     filters: list[LinkFilter]
     credit: int
     durable_to: int = 0
+    window_bytes: int = 0
+    until: int = 0
 
 
 class Unsubscribe(Message, frozen=True):
@@ -158,13 +177,6 @@ class Credit(Message, frozen=True):
     subscription: int
     events: int
     durable_to: int = -1
-
-
-class Settled(msgspec.Struct, frozen=True, array_like=True):
-    """Ranges of offsets of one origin ledger."""
-
-    ledger: str
-    ranges: list[Range]
 
 
 class Ack(Message, frozen=True):
@@ -192,25 +204,6 @@ class Extend(Message, frozen=True):
 
     subscription: int
     settled: list[Settled]
-
-
-class Try(msgspec.Struct, frozen=True, array_like=True):
-    """A batch as whoever withholds a later copy asks about it: was a try with an attempt below ``below`` stored."""
-
-    producer: str
-    sequence: int
-    below: int
-
-
-class Reject(Message, frozen=True):
-    """From an instance that withholds batches: store none of these tries from now on, and say which were stored.
-
-    ``ledger``: where they may be; only who serves it answers (``Judged``), when that is durable.
-    """
-
-    request: int
-    ledger: str
-    tries: list[Try]
 
 
 class Goodbye(Message, frozen=True):
@@ -268,16 +261,6 @@ class Published(Message, frozen=True):
     as_sequence: int = -1
 
 
-class Judged(Message, frozen=True):
-    """What became of the tries of a ``Reject``, in order: one of the constants below each."""
-
-    request: int
-    fates: list[int]
-
-
-NOT_STORED, STORED, FORGOTTEN = 0, 1, 2  # forgotten: below the dedup window, nobody knows any more
-
-
 class Ok(Message, frozen=True):
     """The request was done (for ``Ack``: is durable)."""
 
@@ -302,7 +285,8 @@ class Deliver(Message, frozen=True):
 
     ``delivery`` counts from 1. ``next_offset``: where a cursor over this ledger stands after these events.
     ``scanned_from`` is used by links only: the batch answers for all offsets ``[scanned_from, next_offset)``. A deliver
-    without events (empty frames) only moves the cursor. ``flags``: see :data:`POSSIBLE_DUPLICATE`.
+    without events (empty frames) only moves the cursor. ``flags``: see :data:`POSSIBLE_DUPLICATE`. ``time_ms``: when
+    the origin stored them (links only).
     """
 
     subscription: int
@@ -312,6 +296,7 @@ class Deliver(Message, frozen=True):
     delivery: int = 1
     scanned_from: int = 0
     flags: int = 0
+    time_ms: int = 0
 
 
 POSSIBLE_DUPLICATE = 1  # a flag of Deliver: an earlier try of these events may have been delivered too
@@ -351,11 +336,11 @@ class Table(Message, frozen=True):
 
 FromPeer = (
     Hello | Ping | Publish | Subscribe | Pull | Unsubscribe | Credit | Ack | Nack | Extend | Reject | AskSlots | Goodbye
-    | Append | Fetch
+    | Append | Fetch | Follow | Taken
 )  # fmt: skip
 FromInstance = (
     Welcome | Pong | Published | Ok | Subscribed | Deliver | Ended | Refused | Judged | SlotsOpen | Table
-    | Appended | AppendRefused | Fetched
+    | Appended | AppendRefused | Fetched | Shared
 )  # fmt: skip
 
 _encode = msgspec.msgpack.Encoder().encode

@@ -1,8 +1,7 @@
 """A group's portions that are to be delivered as soon as they can be, by what they wait for.
 
 *Waiting* is what anybody may take; *parked* belongs (by key) to a member without room; *barred* waits until its key
-slot is free (``broker/barrier.py``); *withheld* is of a batch of which it is not certain that it counts
-(``broker/withheld.py``).
+slot is free (``broker/barrier.py``); *withheld* is of a batch that does not count yet (``broker/hidden.py``).
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
+from fedbus.broker.hidden import Hidden
 from fedbus.broker.in_flight import Portion
 from fedbus.broker.member import Member
 from fedbus.broker.settlement import Settlement
-from fedbus.broker.withheld import Withheld
 from fedbus.broker.withheld_portions import WithheldPortions
 
 
@@ -69,9 +68,9 @@ class QueuedPortions:
             found |= portion.slots()
         return found
 
-    def release(self, withheld: Withheld) -> None:
+    def release(self, hidden: Hidden) -> None:
         """Batches were resolved: what was released is ready, with what waited behind it."""
-        self.ready(self.withheld.take_resolved(withheld))
+        self.ready(self.withheld.take_resolved(hidden))
         self.unbar(lambda portion: self.withheld.slots_before(portion.turn))
 
     def regroup(self) -> None:

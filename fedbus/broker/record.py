@@ -41,6 +41,7 @@ class Kind(IntEnum):
     EXPIRED = 6  # events that groups lost to retention; payload = msgpack list[GroupExpired]
     REJECTED = 7  # tries of batches that must not be stored here any more; payload = msgpack list[Try]
     RESOLVED = 8  # what became of withheld batches; payload = msgpack list[Resolved]
+    GEO_DURABLE = 9  # batches that a second region has too; payload = msgpack list[Settled]
 
 
 _LAST_KIND = max(Kind)
@@ -49,8 +50,9 @@ _LAST_KIND = max(Kind)
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """Where linked events were born: their origin ledger and their offsets there (one per event, as ranges).
 
-    ``[scanned_from, scanned_to)`` is the span of the origin ledger for which this record answers; for each filter of
-    the link it does so from ``since`` on (what that filter takes before it was forwarded earlier).
+    ``[scanned_from, scanned_to)`` is the stretch of the origin ledger for which this record answers; for each filter of
+    the link (named as a span, ``link_spans.py``) it does so from ``since`` on (what that filter takes before was
+    forwarded earlier).
     """
 
     ledger: str
@@ -63,7 +65,8 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 class EventsMeta(msgspec.Struct, frozen=True, array_like=True):
     """Meta of an EVENTS record: who produced the batch (empty for links) and, for linked events, the origin.
 
-    ``tried``, ``attempt``: as in ``Publish``. ``flags``: :data:`POSSIBLE_DUPLICATE` and :data:`WITHHELD`.
+    ``tried``, ``attempt``: as in ``Publish``. ``flags``: :data:`POSSIBLE_DUPLICATE`, :data:`WITHHELD`,
+    :data:`SECOND_REGION`.
     """
 
     producer: str = ""
@@ -75,6 +78,8 @@ class EventsMeta(msgspec.Struct, frozen=True, array_like=True):
 
 
 WITHHELD = 2  # a flag: hidden from the time it is stored until a RESOLVED record
+STAYS = 8  # a flag: never offered to other regions (dead letters of what is pinned)
+SECOND_REGION = 4  # a flag: hidden until a second region has it too (``broker/geo_batches.py``)
 
 
 class Record:

@@ -15,6 +15,7 @@ from fedbus.broker.state import (
     expired_decoder,
     group_decoder,
     rejected_decoder,
+    released_decoder,
     resolved_decoder,
     scanned_decoder,
     settled_decoder,
@@ -42,6 +43,7 @@ class FoldedState:
         self._links = links.progress
         self._retention = retention
         ledgers.snapshot = self.snapshot
+        subscriptions.groups.homes.ends = self.ends
 
     def lacks(self, lacking: Callable[[], list[str]]) -> None:
         """Who says which ledgers are still to be folded in."""
@@ -58,16 +60,23 @@ class FoldedState:
         losses, withheld = self._retention.losses.state(), self._ledgers.withheld.state()
         seen = self._intake.seen_ids.state()
         lacking = self._intake.judge.lacking()
-        return encode_body(Snapshot(dedup, groups, links, losses, self._groups.tombstones(), withheld, seen, lacking))
+        ends = {name: self._ledgers.end(name) for name in self._ledgers.closed}
+        geo = self._ledgers.geo.state(ends | {self._ledgers.current: self._ledgers.next_offset()})
+        return encode_body(
+            Snapshot(dedup, groups, links, losses, self._groups.tombstones(), withheld, seen, lacking, geo)
+        )
 
     def recover(self, state: States, ledgers: Iterable[str], now_ns: int) -> None:
         """Fold ``state`` in, serve what is left to do in these ledgers, and record the outcome in one snapshot."""
         for ledger, record in state:
             self._fold(ledger, record)
-        linked = {ledger: max(scanned.values(), default=0) for ledger, scanned in self._links.scanned.items()}
-        ends = linked | {name: self._ledgers.end(name) for name in self._ledgers.closed}
-        self._groups.complete(ledgers, ends)
+        self._groups.complete(ledgers, self.ends())
         self._ledgers.snapshot_now(now_ns)
+
+    def ends(self) -> dict[str, int]:
+        """Up to where events of each origin ledger have come here."""
+        linked = {ledger: max(scanned.values(), default=0) for ledger, scanned in self._links.scanned.items()}
+        return linked | {name: self._ledgers.end(name) for name in self._ledgers.names()}
 
     def _fold(self, ledger: str, record: Record) -> None:
         match record.kind:
@@ -87,16 +96,23 @@ class FoldedState:
                 self._retention.fold(expired_decoder.decode(record.payload))
             case Kind.REJECTED:
                 self._intake.judge.fold(ledger, rejected_decoder.decode(record.payload))
-            case Kind.RESOLVED:
-                for outcome in resolved_decoder.decode(record.payload):
-                    self._ledgers.withheld.resolve(outcome)
+            case Kind.RESOLVED | Kind.GEO_DURABLE:
+                self._fold_hidden(record)
             case Kind.SNAPSHOT:
                 self._fold_snapshot(snapshot_decoder.decode(record.payload))
+
+    def _fold_hidden(self, record: Record) -> None:
+        if record.kind is Kind.GEO_DURABLE:
+            self._ledgers.geo.fold(released_decoder.decode(record.payload))
+            return
+        for outcome in resolved_decoder.decode(record.payload):
+            self._ledgers.withheld.resolve(outcome)
 
     def _fold_snapshot(self, snapshot: Snapshot) -> None:
         self._intake.dedup.restore(snapshot.producers)
         self._intake.seen_ids.restore(snapshot.seen)
         self._ledgers.withheld.restore(snapshot.withheld)
+        self._ledgers.geo.restore(snapshot.geo)
         self._groups.deleted(snapshot.deleted)
         for group in snapshot.groups:
             self._groups.group(GroupRecord(group.spec), group)

@@ -2,8 +2,8 @@
 
 A ledger is dropped as a whole, once retention has passed for every topic in it, and by its dispatcher only: it knows
 what its groups have not settled. What they lose is written to the ledger being written (EXPIRED) and confirmed before
-the ledger is let go; a ledger that a link is being fed from stays until the link has it. That copies and files follow
-is left to the manager, or, without one, to ``DropLedger``.
+the ledger is let go; a ledger that a link is being fed from, or that holds what waits for a second region, stays. That
+copies and files follow is left to the manager, or, without one, to ``DropLedger``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fedbus.broker.copy_effects import DropLedger
 from fedbus.broker.effects import Surveyed
 from fedbus.broker.expiry import Losses
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.link import LinkSource
+from fedbus.broker.link_source import LinkSource
 from fedbus.broker.policies import DAY_MS, Policies, TopicRule
 from fedbus.broker.record import Kind, encode_body
 from fedbus.broker.state import GroupExpired
@@ -119,7 +119,11 @@ class Retention:
             seen_ms, rules = self.closed.seen_ms(ledger.ledger), self._policies.concerning(ledger.topics)
             if ledger.ledger not in self._leaving and past(ledger, seen_ms, rules, self.cutoffs, now_ms):
                 found.append(ledger)
-        return [each for each in found if self.closed.superseded(each.ledger) and not self._feeds_a_link(each.ledger)]
+        return [each for each in found if self.closed.superseded(each.ledger) and not self._is_needed(each.ledger)]
+
+    def _is_needed(self, ledger: str) -> bool:
+        """Whether a link is being fed from it, or something in it still waits for a second region."""
+        return bool(self._ledgers.geo.in_ledger(ledger)) or self._feeds_a_link(ledger)
 
     def _feeds_a_link(self, ledger: str) -> bool:
         end = self._ledgers.end(ledger)

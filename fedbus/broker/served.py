@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fedbus.broker.geo_batches import GeoBatches
+from fedbus.broker.hidden import Hidden
 from fedbus.broker.withheld import Withheld
 from fedbus.position import LedgerId
 
@@ -16,6 +18,8 @@ class ServedLedgers:
         self.closed = dict(closed)
         self.confirmed_offset = 0  # the end of the open one
         self.withheld = Withheld()
+        self.geo = GeoBatches()
+        self.hidden = Hidden(self.withheld, self.geo)
         self.retired: set[str] = set()  # expired: not served again, whatever is told later
 
     def end(self, ledger: str) -> int:
@@ -34,6 +38,7 @@ class ServedLedgers:
         """Serve this closed ledger no more: its events have expired."""
         self.closed.pop(ledger, None)
         self.withheld.retire(ledger)
+        self.geo.drop(ledger, 0)
         self.retired.add(ledger)
 
     def tails(self) -> dict[str, int]:

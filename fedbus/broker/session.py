@@ -13,11 +13,12 @@ SESSION_TIMEOUT_MS = 10_000
 class Session:
     """One connection that has said hello."""
 
-    __slots__ = ("hello", "id", "last_heard_ns")
+    __slots__ = ("hello", "id", "last_heard_ns", "peer")
 
-    def __init__(self, session: bytes, hello: p.Hello, now_ns: int) -> None:
+    def __init__(self, session: bytes, hello: p.Hello, peer: str, now_ns: int) -> None:
         self.id = session
         self.hello = hello
+        self.peer = peer  # the region it has proven to belong to; empty within the own one
         self.last_heard_ns = now_ns
 
 
@@ -30,8 +31,10 @@ class Sessions:
         self._sessions: dict[bytes, Session] = {}
         self.timeout_ms = timeout_ms
 
-    def open(self, session: bytes, hello: p.Hello, now_ns: int) -> int:
+    def open(self, session: bytes, hello: p.Hello, now_ns: int, peer: str = "") -> int:
         """Begin (or begin anew); returns the protocol version both speak."""
+        if peer and hello.region != peer:
+            raise ProtocolError(f"{hello.name} says that it is of {hello.region}, and its key that it is of {peer}")
         if max(len(hello.name), len(hello.kind), len(hello.region)) > self._name_bytes:
             raise TooLargeError(f"the names in a hello have up to {self._name_bytes} bytes")
         version = min(hello.newest_version, p.PROTOCOL_VERSION)
@@ -42,7 +45,7 @@ class Sessions:
             )
         if session not in self._sessions and len(self._sessions) >= self._most:
             raise OverloadedError(f"this instance already has its {self._most} sessions", retry_after_ms=1000)
-        self._sessions[session] = Session(session, hello, now_ns)
+        self._sessions[session] = Session(session, hello, peer, now_ns)
         return version
 
     def heard(self, session: bytes, now_ns: int) -> Session | None:
@@ -51,6 +54,11 @@ class Sessions:
         if known is not None:
             known.last_heard_ns = now_ns
         return known
+
+    def heard_ns(self, session: bytes) -> int:
+        """When a session was heard last; 0: there is none."""
+        known = self._sessions.get(session)
+        return known.last_heard_ns if known is not None else 0
 
     def close(self, session: bytes) -> bool:
         """Forget it; whether it was known."""

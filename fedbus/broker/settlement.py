@@ -3,7 +3,7 @@
 An event is *settled* when it was acknowledged, or when the group does not want it; it is *open* while it is dispatched
 and not settled. Positions are origin positions, so that the state means the same in every region. Offsets at which
 nothing comes any more are settled too, so that in time each ledger is one range. Acknowledgements not yet handed to the
-ledger are *dirty*.
+ledger are *dirty*; those that came from another region, and are not either, are *learned*.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fedbus.broker import protocol as p
+from fedbus.broker.link_spans import pattern_of
 from fedbus.broker.record import Origin
 from fedbus.broker.stored import Stored
-from fedbus.ranges import Range, RangeSet
+from fedbus.ranges import Range, RangeSet, range_around
 from fedbus.topic import covers, may_overlap
 
 
@@ -26,7 +27,8 @@ class Settlement:
         self._done: dict[str, RangeSet] = {}
         self._open: dict[str, RangeSet] = {}
         self._dispatched_before: dict[str, int] = {}  # by an earlier incarnation, at most
-        self._dirty: dict[str, RangeSet] = {}
+        self.dirty: dict[str, RangeSet] = {}
+        self._learned: dict[str, RangeSet] = {}
         for ledger, offset in seen.items():
             _in(self._done, ledger).add(0, offset)
 
@@ -41,7 +43,7 @@ class Settlement:
                 taken = list(RangeSet([*taken, *earlier]))
             if taken:
                 done.add_all(taken)
-                _in(self._dirty, part.ledger).add_all(taken)
+                _in(self.dirty, part.ledger).add_all(taken)
 
     def _close(self, ledger: str, ranges: Sequence[Range]) -> list[Range]:
         """What was open of these ranges (sorted and disjoint), no longer open."""
@@ -65,24 +67,12 @@ class Settlement:
                 places = [at for at in places if offsets[at] not in done and offsets[at] not in dispatched]
             for start, end in stored.ranges(places) if places else ():
                 self.outstanding += dispatched.add(start, end)
-        answered_from = stored.first_offset if origin is None else self._answered_from(origin)
+        answered_from = stored.first_offset if origin is None else _answered_from(origin, self._filters)
         for start, end in dispatched.gaps(answered_from, stored.scanned_to):
             done.add(start, end)
         if origin is not None:
             self.nothing_at(stored.ledger, stored.first_offset, stored.next_offset)
         return places
-
-    def _answered_from(self, origin: Origin) -> int:
-        """From which origin offset on all that this group may want is in this batch or open.
-
-        Before it events may have come, or still be to read, in other records: those that a filter of the link took
-        which had been scanned further, or that no filter of the link takes.
-        """
-        since = {pattern: max(at, origin.scanned_from) for pattern, at in origin.since.items()}
-        if not all(any(covers(pattern, wanted) for pattern in since) for wanted in self._filters):
-            return origin.scanned_to
-        relevant = (at for pattern, at in since.items() if any(may_overlap(pattern, w) for w in self._filters))
-        return max(relevant, default=origin.scanned_to)
 
     def nothing_at(self, ledger: str, start: int, end: int) -> None:
         """No event that can be read was born at these offsets (they hold linked or damaged ones)."""
@@ -99,10 +89,34 @@ class Settlement:
         done = _in(self._done, ledger)
         return all(done.covers(start, end) for start, end in ranges)
 
-    def take_dirty(self) -> list[p.Settled]:
-        """Acknowledgements not yet handed to the ledger, once."""
-        dirty, self._dirty = self._dirty, {}
-        return _parts(dirty)
+    def take_dirty(self) -> tuple[list[p.Settled], list[p.Settled]]:
+        """What was not yet handed to the ledger, once: what was settled here, and what was learned."""
+        dirty, self.dirty = self.dirty, {}
+        learned, self._learned = self._learned, {}
+        return _parts(dirty), _parts(learned)
+
+    def learn(self, settled: Iterable[p.Settled], *, tell: bool) -> None:
+        """These are settled, dispatched here or not: so another region says, or they are lost.
+
+        They are recorded, and (``tell``) told on like acknowledgements.
+        """
+        noted = self.dirty if tell else self._learned
+        for part in settled:
+            done = _in(self._done, part.ledger)
+            new = [gap for start, end in _in_order(part.ranges) if start >= 0 for gap in done.gaps(start, end)]
+            if new:
+                self._close(part.ledger, new)
+                done.add_all(new)
+                _in(noted, part.ledger).add_all(new)
+
+    def around(self, ledger: str, ranges: Iterable[Range]) -> list[Range]:
+        """Everything settled that is in one piece with these ranges (of what was forgotten: as they are)."""
+        done = _in(self._done, ledger)
+        found: list[Range] = []
+        for start, end in ranges:
+            if not found or found[-1][1] < end:
+                found.append(range_around(done, start) or (start, end))
+        return found
 
     def restore(self, settled: Iterable[p.Settled]) -> None:
         """Fold acknowledgements of an earlier incarnation (or of an adopted instance) in."""
@@ -120,13 +134,26 @@ class Settlement:
         """No event of this origin ledger will come again."""
         dispatched = self._open.pop(ledger, None)
         self.outstanding -= dispatched.total() if dispatched is not None else 0
-        for known in (self._done, self._dirty):
+        for known in (self._done, self.dirty, self._learned):
             known.pop(ledger, None)
         self._dispatched_before.pop(ledger, None)
 
     def state(self) -> list[p.Settled]:
         """Everything settled."""
         return _parts(self._done)
+
+
+def _answered_from(origin: Origin, filters: Sequence[str]) -> int:
+    """From which origin offset on all that a group may want is in this batch or open.
+
+    Before it events may have come, or still be to read, in other records: those that a filter of the link took
+    which had been scanned further, or that no filter of the link takes.
+    """
+    since = [(pattern_of(span), max(at, origin.scanned_from)) for span, at in origin.since.items()]
+    if not all(any(covers(pattern, wanted) for pattern, _ in since) for wanted in filters):
+        return origin.scanned_to
+    relevant = (at for pattern, at in since if any(may_overlap(pattern, w) for w in filters))
+    return max(relevant, default=origin.scanned_to)
 
 
 def _in_order(ranges: list[Range]) -> list[Range]:

@@ -8,19 +8,12 @@ from __future__ import annotations
 import msgspec
 
 from fedbus.broker.dedup import DedupState
+from fedbus.broker.geo_batches import GeoState
 from fedbus.broker.group_spec import GroupRecord, GroupSpec
 from fedbus.broker.protocol import Settled, Try
 from fedbus.broker.seen_ids import SeenState
+from fedbus.broker.settled import GroupSettled
 from fedbus.broker.withheld import Resolved, WithheldState
-
-
-class GroupSettled(msgspec.Struct, frozen=True, array_like=True):
-    """Acknowledgements of one group under one identity (body of a SETTLED record: a list of these)."""
-
-    group: str
-    settled: list[Settled]
-    created_ns: int = 0
-    generation: int = 1
 
 
 class GroupState(msgspec.Struct, frozen=True, array_like=True):
@@ -70,6 +63,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     withheld: WithheldState = WithheldState()
     seen: SeenState = SeenState()
     without: list[str] = []  # ledgers of this dispatcher that could not be had yet: what they say is not in here
+    geo: GeoState = GeoState()
 
 
 snapshot_decoder = msgspec.msgpack.Decoder(Snapshot)
@@ -77,5 +71,6 @@ settled_decoder = msgspec.msgpack.Decoder(list[GroupSettled])
 group_decoder = msgspec.msgpack.Decoder(GroupRecord)
 scanned_decoder = msgspec.msgpack.Decoder(list[LinkScanned])
 rejected_decoder = msgspec.msgpack.Decoder(list[Try])
+released_decoder = msgspec.msgpack.Decoder(list[Settled])
 resolved_decoder = msgspec.msgpack.Decoder(list[Resolved])
 expired_decoder = msgspec.msgpack.Decoder(list[GroupExpired])

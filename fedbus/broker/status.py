@@ -8,6 +8,7 @@ from fedbus.broker.copy_effects import Request
 from fedbus.broker.effects import Surveyed
 from fedbus.broker.group import Group
 from fedbus.broker.ledger import Ledgers
+from fedbus.broker.sharing import Sharing, Unshared
 from fedbus.broker.state import GroupLoss
 from fedbus.ledger_record import Held
 
@@ -17,7 +18,9 @@ class GroupStatus(msgspec.Struct, frozen=True):
 
     ``backlog``: confirmed events not yet settled, at most. ``start``: the kind of its start, earliest, latest, ….
     ``dead_letters``: events given up since the start; ``order_breaks``: key slots whose former owner was not waited
-    for any longer (rule 11).
+    for any longer (rule 11). ``here``: whether this region is its home, which dispatches it, by the definition of
+    ``term``; ``shared``: per region that may take it over what is settled here and not durable there yet (of the
+    slowest instance): events (-1: nobody there follows), for how many milliseconds.
     """
 
     name: str
@@ -29,6 +32,9 @@ class GroupStatus(msgspec.Struct, frozen=True):
     start: str = "earliest"
     dead_letters: int = 0
     order_breaks: int = 0
+    here: bool = True
+    term: int = 0
+    shared: dict[str, Unshared] = {}
 
 
 class LedgerBacklog(msgspec.Struct, frozen=True):
@@ -52,13 +58,13 @@ def ledger_backlogs(group: Group, ledgers: Ledgers) -> list[LedgerBacklog]:
     ]
 
 
-def group_status(group: Group, ledgers: Ledgers) -> GroupStatus:
+def group_status(group: Group, ledgers: Ledgers, sharing: Sharing) -> GroupStatus:
     """What there is to say of a group now."""
     spec, outstanding = group.spec, group.settlement.outstanding
     backlog, redelivered = group.backlog(ledgers), group.deliveries.redelivered
     return GroupStatus(
         spec.name, spec.filters, group.members.names(), backlog, outstanding, redelivered, spec.start.kind,
-        group.dead_letters.written, group.order_breaks,
+        group.dead_letters.written, group.order_breaks, group.here, spec.home.term, sharing.unshared(group),
     )  # fmt: skip
 
 
@@ -70,8 +76,9 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     policies in force; ``expired``: what groups lost to retention; ``expired_ledgers`` it serves no more, their copies
     may go; ``retained``: its closed ledgers, where a policy bounds sizes.
     ``held``: its copies, the open ledger among them; ``requests``: what it waits for from its manager; ``silent``:
-    members of the open ledger that do not answer; ``link_topics``: by topic how old (ms) the newest event was when it
-    came over a link.
+    members of the open ledger that do not answer; ``link_topics``: by origin region and topic how old
+    (ms) the newest event was when it came over a link, lately; ``geo_ledgers``: in which something waits for a second
+    region.
     """
 
     instance: str
@@ -92,4 +99,5 @@ class BrokerStatus(msgspec.Struct, frozen=True):
     held: list[Held] = []
     requests: list[Request] = []
     silent: list[str] = []
-    link_topics: dict[str, int] = {}
+    link_topics: dict[str, dict[str, int]] = {}
+    geo_ledgers: list[str] = []

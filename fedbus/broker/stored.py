@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from fedbus.batch import Batch
 from fedbus.broker.protocol import POSSIBLE_DUPLICATE
-from fedbus.broker.record import Origin, Record
+from fedbus.broker.record import STAYS, Origin, Record
 from fedbus.ranges import Range
 
 
@@ -31,7 +31,7 @@ class Stored:
     """A batch in one of this instance's ledgers. A *place* is an event's index in the batch.
 
     ``size_bytes``: what it takes in memory at most (a compressed one that is sliced is kept decompressed too).
-    ``flags``: those of its deliveries.
+    ``flags``: those of its deliveries. ``stays``: it is never offered to other regions.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Stored:
         "next_offset",
         "origin",
         "size_bytes",
+        "stays",
         "time_ms",
     )
 
@@ -56,6 +57,7 @@ class Stored:
         meta = record.events_meta()
         self.origin: Origin | None = meta.origin
         self.flags = meta.flags & POSSIBLE_DUPLICATE
+        self.stays = bool(meta.flags & STAYS)
         self._offsets: Sequence[int] | None = None
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedbus.broker import protocol as p
 from fedbus.broker.effects import Send
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.link import LinkSource
+from fedbus.broker.link_source import LinkSource
 from fedbus.broker.live import Live
 from fedbus.broker.memberships import Key
 from fedbus.errors import NotFoundError, UnavailableError

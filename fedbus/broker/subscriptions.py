@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fedbus.broker import protocol as p
 from fedbus.broker.cursor import Cursor
-from fedbus.broker.effects import Send
+from fedbus.broker.effects import Effect, Send
 from fedbus.broker.feed import Feed, Feeds
 from fedbus.broker.group_changes import GroupChanges
 from fedbus.broker.group_fold import GroupFold
@@ -17,28 +17,38 @@ from fedbus.broker.group_spec import GroupSpec, checked_options
 from fedbus.broker.groups import Groups
 from fedbus.broker.key_slots import KeySlots
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.link import LinkSource
+from fedbus.broker.link_source import LinkSource
 from fedbus.broker.live import Live
 from fedbus.broker.memberships import Key, Memberships
+from fedbus.broker.policies import Policies
+from fedbus.broker.sharing import Sharing
+from fedbus.broker.standbys import Standbys
 from fedbus.broker.streams import Streams
-from fedbus.errors import InvalidEventError, NotFoundError, OverloadedError, TooLargeError
+from fedbus.errors import InvalidEventError, NotFoundError, OverloadedError, TooLargeError, UnavailableError
 from fedbus.limits import Limits
 from fedbus.topic import FilterSet, check_filter
+
+RETRY_MS = 500
 
 
 class Subscriptions:
     """Every subscription, by (session, number). ``managed``: groups are made by a manager."""
 
-    def __init__(self, ledgers: Ledgers, feeds: Feeds, limits: Limits, key_slots: KeySlots, *, managed: bool) -> None:
+    def __init__(
+        self, ledgers: Ledgers, feeds: Feeds, limits: Limits, key_slots: KeySlots, region: str, *, managed: bool
+    ) -> None:
         self._ledgers = ledgers
         self._feeds = feeds
         self._limits = limits
         self._key_slots = key_slots
-        self.groups = Groups(ledgers, feeds, limits, key_slots.handovers)
+        self._managed = managed
+        self.groups = Groups(ledgers, feeds, limits, key_slots.handovers, region)
         self.fold = GroupFold(self.groups, ledgers)
         self.members = Memberships(self.groups, ledgers, limits)
         self.changes = GroupChanges(self.groups, self.members, ledgers, limits, managed=managed)
         self.streams = Streams(ledgers)
+        self.sharing = Sharing(self.groups, ledgers)
+        self.standbys = Standbys(self.groups, ledgers)
 
     @property
     def events_out(self) -> int:
@@ -74,11 +84,14 @@ class Subscriptions:
         if key not in every and sum(session == key[0] for session, _ in every) >= most:
             raise OverloadedError(f"this session already has its {most} subscriptions")
 
-    def pull(self, session: bytes, request: p.Pull, now_ns: int) -> None:
+    def pull(self, session: bytes, request: p.Pull, policies: Policies, region: str, now_ns: int) -> None:
         """A link of another region; a newer pull of the same ledger by the same session replaces the older one."""
         if request.ledger not in self._ledgers.names():
             raise NotFoundError(f"ledger {request.ledger} is not served here")
-        stream = LinkSource(session, request, Feed(self._feeds), self._limits.link_window_bytes)
+        if self._managed and not policies.version:
+            raise UnavailableError("what may leave the region is not known here yet", retry_after_ms=RETRY_MS)
+        feed = Feed(self._feeds, link=True)
+        stream = LinkSource(session, request, feed, self._limits.link_window_bytes, policies, region)
         self.streams.discard_link(session, request.ledger)
         self._check_room((session, request.subscription))
         self.streams.add(stream)
@@ -100,6 +113,7 @@ class Subscriptions:
         """All of a session's subscriptions end."""
         self.streams.session_ended(session)
         self.changes.forget(session)
+        self.sharing.session_ended(session)
         self._key_slots.releases.session_ended(session)
         self.members.session_ended(session, now_ns, politely=politely)
 
@@ -135,10 +149,12 @@ class Subscriptions:
         self._feeds.ticks += 1
         self.groups.acks.flush(now_ns)
         self.changes.tick(now_ns)
+        self.sharing.tick(now_ns)
+        self.standbys.tick(now_ns)
         self._key_slots.tick(self.groups, now_ns)
         self.pump(now_ns)
 
-    def void(self) -> list[Send]:
+    def void(self) -> list[Effect]:
         """Unconfirmed records were never stored: what they said of groups ends; the answers that will not be given."""
         oks = self.groups.void()
         self.members.sweep(deleted=False)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from fedbus.broker.ledger_ranges import LedgerRanges
-from fedbus.broker.protocol import FORGOTTEN, STORED, Settled, Tried
+from fedbus.broker.protocol import FORGOTTEN, STORED, WAITING, Settled, Tried
 from fedbus.broker.record import WITHHELD, Record
 
 VOIDED = -1  # the attempt of a copy of which an earlier one was found
@@ -92,7 +92,7 @@ class Withheld:
 
     def judged(self, copy: Copy, tried: Tried, fate: int) -> None:
         """An owner has said what became of an earlier try."""
-        if tried not in copy.tried:
+        if tried not in copy.tried or fate == WAITING:
             return
         copy.uncertain = copy.uncertain or fate == FORGOTTEN
         copy.tried = [] if fate == STORED else [other for other in copy.tried if other != tried]

@@ -25,6 +25,7 @@ LIGHT = {
     "subscribe": ("fedbus.cli.subscribe:subscribe", "Receive events, live or as a member of a durable group."),
     "schema": ("fedbus.cli.schema:schema", "Register, list, show, check, configure and delete schemas."),
     "status": ("fedbus.cli.status:status", "Regions, instances, health, load, forecast, ledgers, links."),
+    "region": ("fedbus.cli.region:region", "Regions: list, show, add, remove, and their public keys."),
     "forecast": ("fedbus.cli.forecast:forecast", "History, forecast, quantiles, chosen model and its backtest."),
     "topic": ("fedbus.cli.topic:topic", "Topics and their policies: retention, dedup window, schema."),
     "subscription": ("fedbus.cli.subscription:subscription", "Durable groups: list, show, create, seek, delete."),

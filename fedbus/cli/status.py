@@ -11,13 +11,15 @@ from rich.live import Live
 from rich.text import Text
 
 from fedbus.cli.control_api import ControlApi, as_json_option, print_json
+from fedbus.cli.region import behind, milliseconds, state_of
+from fedbus.cli.routing import routing_tables
 from fedbus.cli.tables import clock, rate, show, state, table
 from fedbus.cli.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RESOURCES = ("regions", "instances", "ledgers", "forecasts", "directives", "subscriptions")
+RESOURCES = ("regions", "instances", "ledgers", "forecasts", "directives", "subscriptions", "routing")
 DIRECTIVES_SHOWN = 8
 LEDGERS_SHOWN = 12
 EVERY_S = 2.0
@@ -34,7 +36,10 @@ Pages = dict[str, dict[str, Any]]
 def status(target: Target, *, as_json: bool, watch: bool) -> None:
     """Show regions, instances, load against forecast, ledgers, groups, and the last directives with their reasons.
 
-    With --json: regions, instances, ledgers, forecasts, directives and subscriptions as GET /v1/… answers them.
+    Of routing: what the gateway expects of each instance, and why its last events went where they went.
+
+    With --json: regions, instances, ledgers, forecasts, directives, subscriptions and routing as GET /v1/… answers
+    them.
     """
     api = ControlApi(target)
     if watch:
@@ -73,14 +78,25 @@ def _tables(pages: Pages) -> Iterator[Any]:
     yield Text(f"{head}, {rate(sum(each['load_eps'] for each in regions))} events/s", style="bold")
     if stale:
         yield Text(f"stale, their manager does not answer: {', '.join(stale)}", style="yellow")
-    shown = ("region", "state", "#inst.", "#load/s", "#capacity/s", "#needed/s", "#forecast/s", "#published")
+    shown = (
+        "region",
+        "state",
+        "#ping ms",
+        "#inst.",
+        "#load/s",
+        "#capacity/s",
+        "#needed/s",
+        "#forecast/s",
+        "#published",
+    )
     yield table("", shown, (_region(each, stale) for each in regions))
     columns = ("instance", "state", "size", "#load/capacity", "#ping ms", "#backlog", "#epoch", "#events", "note")
     yield table("", columns, map(_instance, instances))
+    yield from routing_tables(pages["routing"]["items"])
     yield from _ledgers(pages["ledgers"]["items"])
     groups = pages["subscriptions"]["items"]
     if groups:
-        yield table("", ("group", "region", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups))
+        yield table("", ("group", "home", "filters", "#members", "#backlog", "#in flight"), map(group_row, groups))
     newest = sorted(pages["directives"]["items"], key=lambda each: each["created"], reverse=True)[:DIRECTIVES_SHOWN]
     if newest:
         yield table("", ("ordered", "region", "directive", "state", "cause", "reason"), map(_directive, newest))
@@ -91,7 +107,8 @@ def _tables(pages: Pages) -> Iterator[Any]:
 def _region(region: dict[str, Any], stale: list[str]) -> tuple[object, ...]:
     mark = Text(" stale", "yellow") if region["region"] in stale else ""
     return (
-        Text.assemble(region["region"], mark), state(region["state"]), region["instances"],
+        Text.assemble(region["region"], mark), state_of(region), milliseconds(region["round_trip_ms"]),
+        region["instances"],
         rate(region["load_eps"]), rate(region["capacity_eps"]), rate(region["required_eps"]),
         rate(region["forecast_eps"]), f"{region['published_total']:,}",
     )  # fmt: skip
@@ -139,7 +156,12 @@ def _why(region: dict[str, Any], forecast: dict[str, Any] | None) -> Text:
         mase = "" if forecast["mase"] is None else f", MASE {forecast['mase']:.2f}"
         said.append(f"forecast by {forecast['model']}{mase}")
     if region["links"]:
-        said.append("links from " + ", ".join(f"{each['source']} {each['state']}" for each in region["links"]))
+        said.append(f"links from {behind(region['links'])}")
+    if region["recovery_point_ms"] is not None:
+        said.append(f"recovery point {region['recovery_point_ms']} ms")
+    if region["geo_waiting_events"]:
+        waited = f"{region['geo_waiting_ms'] / 1000:.1f} s"
+        said.append(f"{region['geo_waiting_events']} events wait for a second region, the oldest for {waited}")
     return Text.assemble((region["region"], "bold"), ": ", "; ".join(each for each in said if each))
 
 

@@ -18,7 +18,7 @@ OPTIONS = (
     "paused",
 )  # fmt: skip
 
-region_option = click.option("--region", help="Its home region; needed where several have one of that name.")
+region_option = click.option("--region", help="The region to ask; needed where several have a group of that name.")
 
 
 @click.group()
@@ -35,8 +35,8 @@ def list_subscriptions(target: Target, *, as_json: bool) -> None:
     if as_json:
         print_json(groups)
         return
-    columns = ("group", "region", "filters", "#members", "#backlog", "#in flight", "#redelivered", "#dead", "#expired",
-               "state")  # fmt: skip
+    columns = ("group", "home", "filters", "#members", "#backlog", "#in flight", "#redelivered", "#dead", "#expired",
+               "#unshared", "state")  # fmt: skip
     show(table("", columns, ((*group_row(group), *_troubles(group)) for group in groups)))
     if not groups:
         click.echo("no groups: fedbus subscribe FILTER --group NAME makes one")
@@ -44,7 +44,10 @@ def list_subscriptions(target: Target, *, as_json: bool) -> None:
 
 def _troubles(group: dict[str, Any]) -> tuple[object, ...]:
     state = "paused" if group["paused"] else "nobody reads" if not group["members"] else "active"
-    return group["redelivered_events"], group["dead_letter_events"], group["expired_events"], state
+    state = "in conflict" if group["conflict"] else "away" if group["region"] != group["preferred"] != "" else state
+    unshared = [each["events"] for each in group["unshared"]]
+    worst = None if None in unshared or not unshared else max(unshared)
+    return group["redelivered_events"], group["dead_letter_events"], group["expired_events"], worst, state
 
 
 @subscription.command("show")
@@ -61,6 +64,9 @@ def show_subscription(target: Target, group: str, region: str | None, *, as_json
     show(table(f"{found['group']} in {found['region']}", ("setting", "value"), _settings(found)))
     columns: tuple[str, ...] = ("instance", "#backlog", "#in flight", "#redelivered", "#dead", "members")
     show(table("", columns, map(_part, found["instances"])))
+    if found["unshared"]:
+        columns = ("standby", "#events it does not know", "#ms")
+        show(table("settled and not shared yet", columns, map(_unshared, found["unshared"])))
     behind = [(part["instance"], each) for part in found["instances"] for each in part["ledgers"]]
     behind = [(name, each) for name, each in behind if each["end"] > each["position"] or each["in_flight_events"]]
     if behind:
@@ -68,12 +74,15 @@ def show_subscription(target: Target, group: str, region: str | None, *, as_json
         show(table("not settled yet", columns, (_progress(name, each) for name, each in behind)))
     if found["expired"]:
         show(table("lost to retention", ("time", "ledger", "#events, at most"), map(_expiry, found["expired"])))
+    if found["history"]:
+        show(table("", ("time", "what became of it"), map(_event, found["history"])))
 
 
 def _settings(group: dict[str, Any]) -> list[tuple[str, object]]:
     end = group["max_deliveries"]
     return [
         ("filters", ", ".join(group["filters"])),
+        *_home(group),
         (
             "started at",
             group["start"] + (f" (moved {group['generation'] - 1} times)" if group["generation"] > 1 else ""),
@@ -88,6 +97,23 @@ def _settings(group: dict[str, Any]) -> list[tuple[str, object]]:
         ("in flight", group["in_flight_events"]),
         ("lost to retention", group["expired_events"]),
     ]
+
+
+def _home(group: dict[str, Any]) -> list[tuple[str, object]]:
+    if group["scope"] == "region":
+        return [("scope", f"{group['region']} alone")]
+    since = f" since {group['home_since'][:10]} {clock(group['home_since'])}" if group["home_since"] else ""
+    away = f", goes back to {group['preferred']}" if group["region"] != group["preferred"] != "" else ""
+    return [
+        ("home", f"{group['region']}{since} (term {group['term']}){away}"),
+        ("standbys", ", ".join(group["standbys"]) or "none: nobody takes its place"),
+        *([("conflict", group["conflict"])] if group["conflict"] else []),
+    ]
+
+
+def _unshared(unshared: dict[str, Any]) -> tuple[object, ...]:
+    events = "does not follow" if unshared["events"] is None else unshared["events"]
+    return unshared["region"], events, unshared["lag_ms"]
 
 
 def _part(part: dict[str, Any]) -> tuple[object, ...]:
@@ -106,6 +132,10 @@ def _expiry(expiry: dict[str, Any]) -> tuple[object, ...]:
     return f"{expiry['time'][:10]} {clock(expiry['time'])}", expiry["ledger"], expiry["events"]
 
 
+def _event(event: dict[str, Any]) -> tuple[object, ...]:
+    return f"{event['time'][:10]} {clock(event['time'])}", event["message"]
+
+
 @subscription.command("set")
 @click.argument("group")
 @click.option(
@@ -120,6 +150,12 @@ def _expiry(expiry: dict[str, Any]) -> tuple[object, ...]:
 @click.option("--max-in-flight", type=click.IntRange(min=0), help="Events a member may hold unsettled.")
 @click.option("--backoff-min", "backoff_min_ms", type=Duration(), help="Wait before the second delivery …")
 @click.option("--backoff-max", "backoff_max_ms", type=Duration(), help="… doubled with each, up to this.")
+@click.option("--home", help="Region where a new group is at home; default: the one that is asked.")
+@click.option(
+    "--scope",
+    type=click.Choice(["federation", "region"]),
+    help="region: it is this region's own, not the federation's.",
+)
 @click.option("--pause/--resume", "paused", default=None, help="Deliver nothing; go on.")
 @region_option
 @click.pass_obj
@@ -132,8 +168,7 @@ def set_subscription(target: Target, /, group: str, region: str | None, **given:
     else:
         present = api.call("GET", _path(group), query=_query(region))
         body = {"filter": present["filters"]} | {name: present[name] for name in OPTIONS} | body
-    if given["start"] is not None:
-        body["start"] = given["start"]
+    body |= {name: given[name] for name in ("start", "home", "scope") if given[name] is not None}
     answer = api.call("PUT", _path(group), body, query=_query(region))
     click.echo(f"group {answer['group']} in {answer['region']}: recorded by every instance")
 
@@ -147,6 +182,20 @@ def seek(target: Target, group: str, start: str, region: str | None) -> None:
     """Let GROUP go on at START: what it settled before counts no more; a position is included."""
     answer = ControlApi(target).call("POST", f"{_path(group)}/seek", {"start": start}, query=_query(region))
     click.echo(f"group {answer['group']} in {answer['region']}: goes on at {start}")
+
+
+@subscription.command("move")
+@click.argument("group")
+@click.option("--to", "to", required=True, metavar="REGION", help="Its new home.")
+@region_option
+@click.pass_obj
+def move(target: Target, group: str, to: str, region: str | None) -> None:
+    """Let GROUP be at home in another region: its members go on there, where they were.
+
+    What they hold at that moment is delivered again. If its home is lost, so is what that had not shared.
+    """
+    answer = ControlApi(target).call("PUT", f"{_path(group)}/home", {"region": to}, query=_query(region))
+    click.echo(f"group {answer['group']} {answer['detail'] or f'is at home in {to}'}")
 
 
 @subscription.command("delete")

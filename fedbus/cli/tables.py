@@ -14,7 +14,8 @@ WIDE = 160
 BARS = "▁▂▃▄▅▆▇█"
 STATES = {
     "healthy": "green", "degraded": "yellow", "starting": "cyan", "draining": "magenta", "unreachable": "red",
-    "dead": "red", "up": "green", "down": "red", "done": "green", "failed": "red", "applying": "cyan",
+    "dead": "red", "lost": "red", "waiting": "yellow",
+    "up": "green", "down": "red", "done": "green", "failed": "red", "applying": "cyan",
 }  # fmt: skip
 
 

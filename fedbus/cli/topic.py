@@ -12,7 +12,11 @@ from fedbus.cli.tables import show, table
 from fedbus.cli.target import Target
 from fedbus.quantity import format_duration, format_size
 
-SETTINGS = ("retention_ms", "retention_bytes", "dedup_window_ms", "schema_subject", "validation")
+SETTINGS = (
+    "retention_ms", "retention_bytes", "dedup_window_ms", "schema_subject", "validation", "forward", "regions",
+    "durability",
+)  # fmt: skip
+CHOICES = ("validation", "forward", "durability")
 NONE = "none"
 
 
@@ -35,7 +39,10 @@ def list_topics(target: Target, kind: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json(topics)
         return
-    columns = ("topic or filter", "policy of", "#retention", "#size", "#dedup window", "schema subject", "validation")
+    columns = (
+        "topic or filter", "policy of", "#retention", "#size", "#dedup window", "schema subject", "validation",
+        "regions",
+    )  # fmt: skip
     show(table("", columns, map(_row, topics)))
     if not topics:
         click.echo("no topics yet, and no policies: topics are created by their first event, with the defaults")
@@ -59,6 +66,9 @@ def show_topic(target: Target, topic: str, *, as_json: bool) -> None:
         ("dedup window", _dedup(found) or "none: equal source and id are not looked at"),
         ("schema subject", found["schema_subject"] or f"{topic}-value"),
         ("validation", found["validation"]),
+        ("forward", found["forward"]),
+        ("regions", ", ".join(found["regions"])),
+        ("durability", found["durability"]),
     )
     show(table(topic, ("setting", "value"), rows))
 
@@ -79,6 +89,15 @@ def show_topic(target: Target, topic: str, *, as_json: bool) -> None:
     "--validation", type=click.Choice(("registered", "schema", "none")),
     help="When data has to fit the schema: once one is registered, always, never.",
 )  # fmt: skip
+@click.option(
+    "--forward", type=click.Choice(("interest", "all", "pinned")),
+    help="To other regions where somebody wants them, to all, or stored in --regions alone.",
+)  # fmt: skip
+@click.option("--regions", metavar="REGION,…|none", help="The regions that --forward and --durability are about.")
+@click.option(
+    "--durability", type=click.Choice(("region", "federation")),
+    help="Acknowledge when the region has an event, or only when one of --regions (none: any other) has it too.",
+)  # fmt: skip
 @click.pass_obj
 def set_topic(target: Target, /, filter: str, **given: Any) -> None:
     """Set the policy for the topics that FILTER takes; what is not given stays as its policy has it, else default.
@@ -89,7 +108,12 @@ def set_topic(target: Target, /, filter: str, **given: Any) -> None:
     path = f"/v1/topics/{segment(filter)}"
     present = api.call("GET", path)
     body = {name: present[name] for name in SETTINGS if present["policy"] == filter}
-    body |= {name: None if value == NONE and name != "validation" else value for name, value in given.items() if value}
+    given["regions"] = _regions(given["regions"])
+    body |= {
+        name: None if value == NONE and name not in CHOICES else value
+        for name, value in given.items()
+        if value is not None
+    }
     report_spread(api.call("PUT", path, body), f"{filter}: policy set")
 
 
@@ -105,8 +129,21 @@ def _row(topic: dict[str, Any]) -> tuple[object, ...]:
     kept = topic["retention_ms"]
     return (
         topic["topic"], topic["policy"] or "(defaults)", kept and format_duration(kept), _size(topic), _dedup(topic),
-        topic["schema_subject"], topic["validation"],
+        topic["schema_subject"], topic["validation"], _where(topic),
     )  # fmt: skip
+
+
+def _regions(given: str | None) -> list[str] | None:
+    if given is None:
+        return None
+    return [] if given == NONE else [name for name in (part.strip() for part in given.split(",")) if name]
+
+
+def _where(topic: dict[str, Any]) -> str:
+    """How a topic crosses regions, if not as by default."""
+    parts = [topic["forward"]] if topic["forward"] != "interest" else []
+    parts += ["synchronous"] if topic["durability"] == "federation" else []
+    return " ".join([*parts, ", ".join(topic["regions"])]).strip()
 
 
 def _size(topic: dict[str, Any]) -> str | None:

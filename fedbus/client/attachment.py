@@ -31,6 +31,9 @@ class Reader(Protocol):
     def arrived(self, attachment: Attachment, deliver: wire.Deliver, frames: list[bytes]) -> None:
         """Events came."""
 
+    def elsewhere(self, region: str) -> None:
+        """The group is at home in another region."""
+
     def failed(self, error: FedbusError) -> None:
         """It cannot go on at all."""
 
@@ -132,6 +135,7 @@ class Attachment:
             error = from_code(message.code, message.detail)
             if message.retryable:
                 self._again(max(message.retry_after_ms / 1000, RETRY_S))
+                self._moved(message.region)
             else:
                 self._reader.failed(error)
 
@@ -143,8 +147,13 @@ class Attachment:
         error = from_code(message.code, message.detail)
         if error.retryable:
             self._again(RETRY_S)
+            self._moved(message.region)
         else:
             self._reader.failed(error)
+
+    def _moved(self, region: str) -> None:
+        if region:
+            self._reader.elsewhere(region)
 
     def _again(self, delay_s: float | None) -> None:
         """Attach after this time; None: not by itself."""

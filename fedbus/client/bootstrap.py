@@ -22,17 +22,23 @@ from fedbus.limits import DEFAULT, Limits
 from fedbus.routing.table import InstanceRoute, RoutingTable, region_route
 
 TIMEOUT_S = 5.0
+MOST_LEARNED = 64
 TABLE_S = 1.0  # an instance that has a table sends it right after the welcome
 
 
 class Bootstrap(msgspec.Struct, frozen=True):
-    """What a client starts from; ``region`` is the one nearest to it, ``policies`` those of topics in that region."""
+    """What a client starts from; ``region`` is the one nearest to it, ``policies`` those of topics in that region.
+
+    ``gateways``: URLs of those of other regions. ``complete``: from who knows schemas and policies, if there are any.
+    """
 
     table: RoutingTable
     region: str
     limits: Limits = DEFAULT
     schemas: dict[str, Any] = {}
     policies: list[TopicRule] = []
+    gateways: list[str] = []
+    complete: bool = False
 
 
 Source = Callable[[], Awaitable[Bootstrap]]
@@ -46,6 +52,7 @@ class _Answer(msgspec.Struct):
     limits: Limits = DEFAULT
     schemas: dict[str, Any] = {}
     policies: list[TopicRule] = []
+    gateways: list[str] = []
 
 
 def from_urls(urls: Sequence[str], hello: Hello, clock: Clock, token: str | None, tls_ca: str | None) -> Source:
@@ -56,20 +63,46 @@ def from_urls(urls: Sequence[str], hello: Hello, clock: Clock, token: str | None
         if not url.startswith(("http://", "https://", "tcp://")):
             raise ConfigurationError(f"{url!r} is no URL of a bus: use http://host:port (a gateway) or tcp://host:port")
 
+    known = _KnownUrls([url.rstrip("/") for url in urls])
+
     async def first_that_answers() -> Bootstrap:
         failures: list[FedbusError] = []
-        for url in urls:
+        for url in known.in_order():
             try:
                 if url.startswith("tcp://"):
-                    return await _from_instance(url.rstrip("/"), hello, clock)
-                return await _from_gateway(url.rstrip("/"), token, tls_ca)
+                    found = await _from_instance(url, hello, clock)
+                else:
+                    found = await _from_gateway(url, token, tls_ca)
             except FedbusError as error:
                 failures.append(error)
+                continue
+            known.answered(url, found.gateways)
+            return found
         if len(failures) == 1:
             raise failures[0]
         raise UnavailableError("; ".join(failure.detail for failure in failures))
 
     return first_that_answers
+
+
+class _KnownUrls:
+    """Where the federation can be looked up: the URLs given, then the gateways it told of itself, the newest word."""
+
+    def __init__(self, given: Sequence[str]) -> None:
+        self._given = list(dict.fromkeys(given))
+        self._learned: list[str] = []
+        self._last = ""
+
+    def in_order(self) -> list[str]:
+        """The one that answered last first: one that is gone for good costs a time-out each time."""
+        return sorted(dict.fromkeys(self._given + self._learned), key=lambda url: url != self._last)
+
+    def answered(self, url: str, gateways: Sequence[str]) -> None:
+        """That one answered, and named these."""
+        self._last = url
+        told = [each.rstrip("/") for each in gateways if each.startswith(("http://", "https://"))]
+        if told:
+            self._learned = list(dict.fromkeys([*([url] if url in self._learned else []), *told]))[:MOST_LEARNED]
 
 
 async def _from_gateway(url: str, token: str | None, tls_ca: str | None) -> Bootstrap:
@@ -109,7 +142,8 @@ def bootstrap_from(body: Any) -> Bootstrap:
         table = RoutingTable.decode(b64decode(answer.table, validate=True))
     except (msgspec.MsgspecError, ValueError) as error:
         raise ProtocolError(f"a bootstrap that cannot be read: {error}") from None
-    return Bootstrap(table, answer.region, answer.limits, answer.schemas, answer.policies)
+    limits, schemas, policies, gateways = answer.limits, answer.schemas, answer.policies, answer.gateways
+    return Bootstrap(table, answer.region, limits, schemas, policies, gateways, complete=True)
 
 
 class _Introduction:

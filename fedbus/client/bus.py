@@ -14,6 +14,8 @@ from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Gr
 from fedbus.client import producer as producing
 from fedbus.client.bootstrap import Bootstrap, Source, from_urls
 from fedbus.client.network import Network
+from fedbus.client.outbox import Outbox
+from fedbus.client.pinned import PinnedProducers
 from fedbus.client.producer import Producer
 from fedbus.client.receipt import Outcome, Receipt
 from fedbus.client.start import StartLike
@@ -69,7 +71,7 @@ class Bus:
         self._network = Network(self.bootstrap, self._find, self._hello, self._clock)
         self._singles = self.producer(linger_ms=0)
         self._rules.learn(self.bootstrap)
-        if self.bootstrap.schemas or self.bootstrap.policies:
+        if self.bootstrap.complete or self.bootstrap.schemas or self.bootstrap.policies:
             self._refreshing = asyncio.create_task(self._rules.follow(self._find), name="follow schemas and policies")
 
     async def close(self) -> None:
@@ -134,12 +136,18 @@ class Bus:
         it such a retry is delivered at once, as :attr:`Event.possible_duplicate`. ``compression``: "zstd" makes batches
         of one topic each, compressed.
         """
-        return Producer(
-            self.network.outbox, self.source, self.bootstrap.limits, self._clock, self._rules.guard,
-            linger_ms=linger_ms, batch_events=batch_events, batch_bytes=batch_bytes,
-            timeout_ms=timeout_ms or self.publish_timeout_ms,
-            max_in_flight=max_in_flight, idempotent=idempotent, compression=compression, policies=self._rules.policies,
-        )  # fmt: skip
+
+        def make(outbox: Outbox, pinned: PinnedProducers | None = None) -> Producer:
+            return Producer(
+                outbox, self.source, self.bootstrap.limits, self._clock, self._rules.guard,
+                linger_ms=linger_ms, batch_events=batch_events, batch_bytes=batch_bytes,
+                timeout_ms=timeout_ms or self.publish_timeout_ms, max_in_flight=max_in_flight, idempotent=idempotent,
+                compression=compression, policies=self._rules.policies, pinned=pinned,
+            )  # fmt: skip
+
+        network = self.network
+        pinned = PinnedProducers(self._rules.policies, lambda regions: make(network.outboxes.of(regions)))
+        return make(network.outbox, pinned)
 
     def subscribe(
         self,
@@ -161,7 +169,7 @@ class Bus:
         limits = self.bootstrap.limits
         spec = subscription_spec(filters, group, start, max_in_flight, GroupOptions(**options), limits)
         self._numbers += 1
-        subscription = Subscription(spec, self._numbers, network.home, network.subscriptions.discard)
+        subscription = Subscription(spec, self._numbers, network.whereabouts(), network.subscriptions.discard)
         network.subscriptions.add(subscription)
         return subscription
 
@@ -203,7 +211,8 @@ def connect(
 ) -> Bus:
     """Connect to a federation: ``async with fedbus.connect("http://127.0.0.1:8000") as bus``.
 
-    ``url``: one or several gateways (``http://…``), or any bus instance (``tcp://host:port``). ``region``: whose
+    ``url``: one or several gateways (``http://…``), or any bus instance (``tcp://host:port``); a gateway tells of those
+    of other regions, which are asked when it is gone, but at the start only these are known. ``region``: whose
     instances to use first (default: the gateway's). ``source``: the CloudEvents source of what is published.
     ``credentials``: a bearer token for the gateway. ``publish_timeout_ms``: after that an event whose fate is unknown
     raises.

@@ -63,6 +63,7 @@ class Connection:
         self.endpoint = endpoint
         self.welcome: wire.Welcome | None = None
         self.ledger = ""  # the one the instance writes, or wrote when last heard of
+        self.queue_bytes = 0  # taken by the instance and not yet confirmed, when last heard of
         self.refusal: FedbusError | None = None  # why the last hello was refused for good
         self.deliveries: dict[int, Delivery] = {}
         self._hello = hello
@@ -223,7 +224,7 @@ class Connection:
         elif isinstance(message, wire.Refused):
             self._refused(message)
         elif isinstance(message, wire.Pong):
-            self.ledger = message.ledger
+            self.ledger, self.queue_bytes = message.ledger, message.counters.get("unconfirmed_bytes", 0)
             if message.nonce == self._pinged_ns:
                 self._owner.round_trip(self, (self._clock.monotonic_ns() - self._pinged_ns) / 1e6)
                 self._pinged_ns = 0

@@ -1,8 +1,9 @@
-"""Inflow: what comes in for one subscription from all instances of the region, queued until it is read.
+"""Inflow: what comes in for one subscription from all instances of a region, queued until it is read.
 
 Live ones keep a cursor (per origin ledger the next offset) and go on from it after any loss, so that nothing is missed
-or comes twice. Groups leave that to the instances, which deliver again what was not acknowledged. Queued are at most
-``credit`` events per instance.
+or comes twice. Groups leave that to the instances, which deliver again what was not acknowledged; their members attach
+where the group is at home (``client/whereabouts.py``), and what they acknowledge after it went is said there. Queued
+are at most ``credit`` events per instance.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Mapping
 
 import msgspec
 
@@ -18,7 +18,9 @@ from fedbus.batch import Batch
 from fedbus.broker import protocol as wire
 from fedbus.client.attachment import Attachment, Identity
 from fedbus.client.connection import Connection
+from fedbus.client.whereabouts import Whereabouts
 from fedbus.errors import FedbusError
+from fedbus.ranges import RangeSet
 
 
 class SubscriptionSpec(msgspec.Struct, frozen=True):
@@ -46,9 +48,9 @@ class Arrived(msgspec.Struct):
 
 
 class Inflow:
-    """Attachments, what arrived through them, and how far that is. ``known``: the instances there were at the start."""
+    """Attachments, what arrived through them, and how far that is."""
 
-    def __init__(self, spec: SubscriptionSpec, number: int, connections: Mapping[str, Connection]) -> None:
+    def __init__(self, spec: SubscriptionSpec, number: int, where: Whereabouts) -> None:
         self.spec = spec
         self.queue: deque[Arrived] = deque()
         # Next offset per ledger, of what has been handed out; what was had before the start stays had.
@@ -59,9 +61,11 @@ class Inflow:
         self._received: dict[str, int] = {}  # next offset per ledger, of what has arrived
         self._number = number
         self._member = secrets.token_hex(8)
-        self._known = frozenset(connections)
+        self._where = where
+        self._known = frozenset(where.connections())  # the instances there were at the start
+        self._homeless: dict[Identity, dict[str, RangeSet]] = {}  # acks for attachments that do not stand yet
         self._change: asyncio.Future[None] | None = None
-        self.adopt(connections)
+        self.refresh()
 
     @property
     def stands(self) -> bool:
@@ -69,8 +73,11 @@ class Inflow:
         attachments = self.attachments.values()
         return any(a.standing for a in attachments) and all(a.standing or a.hopeless for a in attachments)
 
-    def adopt(self, connections: Mapping[str, Connection]) -> None:
-        """Attach to exactly these."""
+    def refresh(self) -> None:
+        """Attach to exactly the instances there are now."""
+        connections = self._where.connections()
+        if self._where.moved:
+            self._known |= connections.keys()  # the group is no younger than they are
         for instance, attachment in list(self.attachments.items()):
             if connections.get(instance) is not attachment.connection:
                 del self.attachments[instance]
@@ -82,6 +89,17 @@ class Inflow:
                 attachment = Attachment(self, instance, connection, self._number, credit)
                 self.attachments[instance] = attachment
                 attachment.attach()
+
+    def elsewhere(self, region: str) -> None:
+        """The group is at home in that region."""
+        if self._where.told(region):
+            self.refresh()
+
+    def beat(self) -> None:
+        """A moment has passed."""
+        reachable = any(attachment.connection.ready for attachment in self.attachments.values())
+        if self.spec.group and self._where.beat(reachable=reachable):
+            self.refresh()
 
     def connection_changed(self, connection: Connection, *, ready: bool) -> None:
         """A session with one of the instances begins or has ended."""
@@ -116,6 +134,10 @@ class Inflow:
 
     def attached(self, attachment: Attachment, tails: dict[str, int]) -> None:
         """From now on a cursor must say where the tails were, if ``latest`` was asked for (and not a cursor)."""
+        for ledger, offsets in self._homeless.get(attachment.identity or (0, 0), {}).items():
+            attachment.settling.note(ledger, [offset for start, end in offsets for offset in range(start, end)])
+        if self.stands:
+            self._homeless.clear()
         if not self.spec.group and attachment.from_latest:
             for ledger, offset in tails.items():
                 self._received.setdefault(ledger, offset)
@@ -149,10 +171,14 @@ class Inflow:
         self.wake()
 
     def settle_elsewhere(self, ledger: str, offsets: list[int], identity: Identity | None) -> None:
-        """Who does not know the ledger ignores it."""
+        """Who does not know the ledger ignores it; those whom the subscription does not stand at yet are told then."""
         for attachment in self.attachments.values():
-            if attachment.identity in (None, identity) and not attachment.settling.ended:
+            if attachment.standing and attachment.identity == identity:
                 attachment.settling.note(ledger, offsets)
+        if identity is not None and not self.stands:
+            homeless = self._homeless.setdefault(identity, {}).setdefault(ledger, RangeSet())
+            for offset in offsets:
+                homeless.add(offset, offset + 1)
 
     async def close(self) -> None:
         """Unsubscribe everywhere."""

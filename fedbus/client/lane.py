@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fedbus.broker import protocol as wire
 from fedbus.client.connection import Connection
@@ -26,33 +26,51 @@ Answered = Callable[["Lane", Parcel, wire.FromInstance], None]
 
 
 class Flight:
-    """Parcels sent and not yet answered, by request; bounded by the instance's publish window."""
+    """Parcels sent and not yet answered, by request; bounded by the instance's publish window.
+
+    What waits for other regions has a window of its own, so that it does not hold up the rest.
+    """
 
     def __init__(self) -> None:
         self._parcels: dict[int, Parcel] = {}
-        self._bytes = 0
+        self._bytes = [0, 0]  # of those that need this region alone, and of the others
+        self._count = [0, 0]
 
     def has_room(self, parcel: Parcel, limits: Limits) -> bool:
         """Whether the parcel may be sent; one always may."""
-        if not self._parcels:
+        if not self._count[parcel.geo]:
             return True
-        bytes_left = limits.publish_window_bytes - self._bytes
-        return parcel.size_bytes <= bytes_left and len(self._parcels) < limits.publish_window_batches
+        bytes_left = limits.publish_window_bytes - self._bytes[parcel.geo]
+        return parcel.size_bytes <= bytes_left and self._count[parcel.geo] < limits.publish_window_batches
+
+    def next_in(self, queue: Sequence[Parcel], first: int | None, limits: Limits) -> int | None:
+        """The place of the next parcel for which there is room: the ``first``, or the first of the other kind."""
+        if first is None or self.has_room(queue[first], limits):
+            return first
+        full = queue[first].geo
+        other = next((at for at, parcel in enumerate(queue) if parcel.geo != full), None) if not first else None
+        return other if other is not None and self.has_room(queue[other], limits) else None
 
     def add(self, request: int, parcel: Parcel) -> None:
         """It was sent."""
         self._parcels[request] = parcel
-        self._bytes += parcel.size_bytes
+        self._bytes[parcel.geo] += parcel.size_bytes
+        self._count[parcel.geo] += 1
 
     def land(self, request: int) -> Parcel:
         """It was answered, or is given up."""
         parcel = self._parcels.pop(request)
-        self._bytes -= parcel.size_bytes
+        self._bytes[parcel.geo] -= parcel.size_bytes
+        self._count[parcel.geo] -= 1
         return parcel
 
     def all(self) -> list[tuple[int, Parcel]]:
         """In the order in which they were sent."""
         return list(self._parcels.items())
+
+    def oldest(self) -> Parcel | None:
+        """The one sent first, of those that need this region alone."""
+        return next((parcel for parcel in self._parcels.values() if not parcel.geo), None)
 
 
 class Lane:
@@ -110,11 +128,8 @@ class Lane:
         welcome = self.connection.welcome
         # Without a ledger it takes nothing; and where a try may survive must have a name. A heartbeat tells it.
         while self.queue and welcome is not None and self.connection.ledger and not self.paused:
-            place = self._turns.next_in(self) if self._turns.settling else 0
-            if place is None:
-                return
-            parcel = self.queue[place]
-            if not self.flight.has_room(parcel, welcome.limits) or not self._send(parcel):
+            place = self.flight.next_in(self.queue, self._turns.next_in(self), welcome.limits)
+            if place is None or not self._send(self.queue[place]):
                 return  # what is in flight has to land first; or the socket's queue is full: the next beat tries again
             del self.queue[place]
 
@@ -131,6 +146,8 @@ class Lane:
 
     def recall(self) -> None:
         """The session is gone: what was in flight is in the queue again, before what came later."""
+        if self.flight.oldest() is not None:
+            self._router.failed(self.instance, self._clock.monotonic_ns())
         for request, parcel in self.flight.all():
             self._landed(request)
             parcel.may_survive_in(parcel.last_ledger)
@@ -152,11 +169,18 @@ class Lane:
         return taken
 
     def overdue(self, now_ns: int) -> list[Parcel]:
-        """Give up what is past its deadline; send again what has waited long for its answer."""
+        """Give up what is past its deadline; send again what has waited long for its answer.
+
+        The router is told how long the oldest has been waiting: that is evidence before the answer.
+        """
+        if (oldest := self.flight.oldest()) is not None:
+            self._router.waiting(self.instance, (now_ns - oldest.sent_ns) / NS_PER_MS, now_ns)
         late = self.take(lambda parcel: parcel.deadline_ns <= now_ns)
         for request, parcel in self.flight.all():
             if parcel.deadline_ns <= now_ns or now_ns - parcel.sent_ns > ANSWER_MS * NS_PER_MS:
                 self._landed(request)
+                if not parcel.geo:
+                    self._router.failed(self.instance, now_ns)
                 parcel.may_survive_in(parcel.last_ledger)
                 if parcel.deadline_ns <= now_ns:
                     late.append(parcel)
@@ -178,7 +202,7 @@ class Lane:
             request,
             parcel.sender.name,
             parcel.sequence,
-            self._router.table.version if self._router.table is not None else 0,
+            self._router.version_for(self.instance),
             sorted(self._given_up) if parcel.batch.keyed else [],
             parcel.tried_besides(ledger) if parcel.tried else [],
             parcel.attempt,
@@ -192,16 +216,22 @@ class Lane:
         parcel.generation = self._turns.generation
         parcel.sent_ns = self._clock.monotonic_ns()
         self.flight.add(request, parcel)
-        self._router.sent(self.instance)
+        if not parcel.geo:
+            self._router.sent(self.instance)
         return True
 
     def _answer(self, request: int, message: wire.FromInstance) -> None:
-        self._answered(self, self._landed(request), message)
+        parcel = self._landed(request)
+        if isinstance(message, wire.Published) and not parcel.geo:
+            now_ns = self._clock.monotonic_ns()
+            self._router.stored(self.instance, (now_ns - parcel.sent_ns) / NS_PER_MS, now_ns)
+        self._answered(self, parcel, message)
 
     def _landed(self, request: int) -> Parcel:
         parcel = self.flight.land(request)
         self.connection.forget(request)
-        self._router.answered(self.instance)
+        if not parcel.geo:
+            self._router.answered(self.instance)
         return parcel
 
 

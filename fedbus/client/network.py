@@ -1,6 +1,6 @@
 """The network of a bus: its connections, and whoever lives on them told what becomes of them.
 
-Follows the routing table: connections open and close with it, subscriptions attach to all instances of the region (one
+Follows the routing table: connections open and close with it, subscriptions attach to all instances of a region (one
 that is drained or silent may still hold backlog), parcels go where the outbox says. While an instance stays away it
 asks again where the federation is.
 """
@@ -15,7 +15,9 @@ from fedbus.broker.protocol import Hello
 from fedbus.client.bootstrap import Bootstrap, Source
 from fedbus.client.connection import BEAT_S, Connection
 from fedbus.client.outbox import Outbox
+from fedbus.client.outboxes import Outboxes
 from fedbus.client.subscriber import Subscription
+from fedbus.client.whereabouts import Whereabouts
 from fedbus.clock import Clock
 from fedbus.errors import FedbusError, NotFoundError, ProtocolError
 from fedbus.routing.router import Router
@@ -40,6 +42,9 @@ class Network:
         self.subscriptions: set[Subscription] = set()
         self.router = Router(home, dice)
         self.outbox = Outbox(self.router, clock, dice, self.connection, self.refresh)
+        self.outboxes = Outboxes(
+            self.outbox, lambda regions: Outbox(self.router, clock, dice, self.connection, self.refresh, regions)
+        )
         self._find = find
         self._hello = hello
         self._clock = clock
@@ -57,9 +62,12 @@ class Network:
             self.connections[route.instance] = connection
         return connection
 
-    def home(self) -> dict[str, Connection]:
-        """The connections to all instances of the own region."""
-        return {route.instance: self.connection(route) for route in self.router.instances()}
+    def whereabouts(self) -> Whereabouts:
+        """Where a subscription attaches: to the instances of its own region to begin with."""
+        return Whereabouts(lambda: [region for region, _ in self.router.failover()], self._of_region)
+
+    def _of_region(self, region: str) -> dict[str, Connection]:
+        return {route.instance: self.connection(route) for route in self.router.instances(region)}
 
     def adopt(self, table: RoutingTable) -> bool:
         """Follow this table if it is newer than the present one; whether it is."""
@@ -72,10 +80,11 @@ class Network:
                 connection.close()
         for route in self.router.instances():
             self.outbox.lane(route.instance)
-        self.outbox.adopted()
+        for outbox in self.outboxes:
+            outbox.adopted()
         for subscription in self.subscriptions:
             if subscription.inflow is not None:
-                subscription.inflow.adopt(self.home())
+                subscription.inflow.refresh()
         return True
 
     def refresh(self) -> None:
@@ -89,7 +98,8 @@ class Network:
         self._beat.cancel()
         if self._refreshing is not None:
             self._refreshing.cancel()
-        self.outbox.close(error)
+        for outbox in self.outboxes:
+            outbox.close(error)
         for connection in self.connections.values():
             connection.close()
         self.connections.clear()
@@ -114,12 +124,13 @@ class Network:
         """A heartbeat came back."""
         for instance, known in self.connections.items():
             if known is connection:
-                self.router.observe(instance, rtt_ms)
+                share = connection.queue_bytes / self.limits.uncommitted_bytes
+                self.router.observe(instance, rtt_ms, self._clock.monotonic_ns(), share)
 
     def _changed(self, connection: Connection, *, ready: bool) -> None:
-        for lane in list(self.outbox.lanes.values()):
+        for outbox, lane in self.outboxes.lanes():
             if lane.connection is connection:
-                (self.outbox.ready if ready else self.outbox.lost)(lane)
+                (outbox.ready if ready else outbox.lost)(lane)
         for subscription in list(self.subscriptions):
             if subscription.inflow is not None:
                 subscription.inflow.connection_changed(connection, ready=ready)
@@ -129,7 +140,12 @@ class Network:
         self._beats_to_refresh -= 1
         for connection in list(self.connections.values()):
             connection.tick()
-        self.outbox.tick()
+        for outbox in self.outboxes:
+            outbox.tick()
+        self.router.beat(self._clock.monotonic_ns())
+        for subscription in list(self.subscriptions):
+            if subscription.inflow is not None:
+                subscription.inflow.beat()
         if any(not connection.ready for connection in self.connections.values()):
             self.refresh()
 

@@ -2,28 +2,39 @@
 
 Keyless parcels leave a lost instance at once. Keyed ones wait for their owner for :data:`GRACE_MS` (it may be back, or
 a new routing table may name another), then go to the successor and name the owner that did not answer (rules 10, 11).
-Other regions are asked only after the same grace. A refusal holds a lane for as long as the instance asks. All of it
-ends at the parcel's deadline.
+Other regions are asked only after the same grace. A refusal holds a lane for as long as the instance asks; what waits
+for a second region (rule 20) holds nothing up, it goes again later. All of it ends at the parcel's deadline.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from fedbus.broker import protocol as wire
 from fedbus.client.connection import Connection
 from fedbus.client.lane import Lane
 from fedbus.client.parcel import Parcel
+from fedbus.client.parked import Parked
 from fedbus.client.turns import Turns
 from fedbus.clock import Clock
-from fedbus.errors import DrainingError, FedbusError, UnavailableError, WrongOwnerError, from_code
+from fedbus.errors import (
+    DrainingError,
+    FedbusError,
+    NotFoundError,
+    OverloadedError,
+    UnavailableError,
+    WrongOwnerError,
+    from_code,
+)
+from fedbus.routing.key_region import KeyRegion
 from fedbus.routing.router import Dice, Router
 from fedbus.routing.table import InstanceRoute
 
 GRACE_MS = 500
 BACKOFF_MIN_MS, BACKOFF_MAX_MS = 20, 2000
 RETRY_DRAINING_MS = 250
+GEO_BACKOFF_MAX_MS = 1000  # less than an instance waits for a refused batch before it takes later ones of its keys
+NS_PER_MS = 1_000_000
 
 
 class Outbox:
@@ -36,20 +47,23 @@ class Outbox:
         random: Dice,
         connect: Callable[[InstanceRoute], Connection],
         refresh: Callable[[], None],
+        regions: Sequence[str | None] = (None,),
     ) -> None:
         self.lanes: dict[str, Lane] = {}
-        self.turns = Turns(self.lanes)
+        self._parked = Parked()
+        self.turns = Turns(self.lanes, self._parked)
         self.router = router
         self._clock = clock
         self._random = random
         self._connect = connect
         self._refresh = refresh
-        self._homeless: deque[Parcel] = deque()  # bounded by the producers' windows
+        self._regions = regions  # the only ones that may be asked, the first before the others; None: home, then all
+        self._keys = KeyRegion(router, None if regions[0] is None else [str(region) for region in regions])
         self._given_up: set[str] = set()  # one object: lanes hold it too
 
     def owner(self, key_hash: int) -> str:
-        """The instance that takes this key now; :class:`UnavailableError` if there is none."""
-        return self.router.owner(key_hash, avoid=self._given_up).instance
+        """The instance that takes this key in this generation; :class:`UnavailableError` if there is none."""
+        return self._keys.owner(key_hash, self._given_up).instance
 
     def lane(self, instance: str) -> Lane:
         """The lane to an instance of the table, opened when first asked for."""
@@ -78,7 +92,7 @@ class Outbox:
         if lane.instance in self._given_up:
             self._give_up(self._given_up - {lane.instance})
         lane.pump()
-        self._place(self._take_homeless())
+        self._place(self._parked.take_due(self._clock.monotonic_ns()))
 
     def lost(self, lane: Lane) -> None:
         """The session is gone."""
@@ -95,7 +109,7 @@ class Outbox:
                 del self.lanes[lane.instance]
                 lane.recall()
                 lane.close()
-                self._homeless += lane.queue
+                self._parked.add(lane.queue)
             elif lane.connection.ready:
                 lane.recover()
         self._give_up({name for name in self._given_up if name in self.lanes and not self.lanes[name].connection.ready})
@@ -114,19 +128,20 @@ class Outbox:
                 self._give_up(self._given_up | {lane.instance})
                 self._refresh()
             lane.pump()
-        self._place(self._take_homeless())
-        for parcel in [parcel for parcel in self._homeless if parcel.deadline_ns <= now_ns]:
-            self._homeless.remove(parcel)
+        for parcel in self._parked.take_overdue(now_ns):
             parcel.expired("any instance")
+        if self._keys.review(self._given_up, now_ns):
+            self._give_up(self._given_up)
+        self._place(self._parked.take_due(now_ns))
 
     def close(self, error: FedbusError) -> None:
         """Fail what is left."""
         for lane in self.lanes.values():
             lane.recall()
             lane.close()
-            self._homeless += lane.queue
+            self._parked.add(lane.queue)
             lane.queue.clear()
-        for parcel in self._take_homeless():
+        for parcel in self._parked.take_all():
             parcel.failed(error)
 
     def _place(self, parcels: Iterable[Parcel]) -> None:
@@ -136,7 +151,7 @@ class Outbox:
             try:
                 parts = parcel.split(self.owner) if parcel.batch.keyed else {self._pick(): parcel}
             except UnavailableError:
-                self._homeless.append(parcel)
+                self._parked.add([parcel])
                 continue
             for instance, part in parts.items():
                 lane = lanes[instance] = self.lane(instance)
@@ -148,23 +163,22 @@ class Outbox:
         paused = [lane.instance for lane in self.lanes.values() if lane.paused]
         if paused:
             try:
-                return self.router.pick(avoid=paused, elsewhere=False).instance
+                return first_of(
+                    self._regions, lambda region, **how: self.router.pick(region, paused, **how), elsewhere=False
+                )
             except UnavailableError:
                 pass
-        home = (self.lanes.get(route.instance) for route in self.router.instances())
+        home = (self.lanes.get(route.instance) for route in self.router.instances(self._regions[0]))
         hope = any(lane is not None and 0 <= lane.failing_for_ms() <= GRACE_MS for lane in home)
-        return self.router.pick(elsewhere=not hope).instance
-
-    def _take_homeless(self) -> list[Parcel]:
-        homeless = list(self._homeless)
-        self._homeless.clear()
-        return homeless
+        return first_of(self._regions, self.router.pick, elsewhere=not hope)
 
     def _give_up(self, instances: set[str]) -> None:
         self._given_up.intersection_update(instances)
         self._given_up |= instances
+        now_ns = self._clock.monotonic_ns()
+        self._keys.review(self._given_up, now_ns)
         self.turns.next_generation()
-        moved = self._take_homeless()
+        moved = self._parked.take_due(now_ns)
         for lane in self.lanes.values():
             stuck = lane.failing_since_ns is not None
             moved += lane.take(lambda parcel, stuck=stuck: stuck or parcel.batch.keyed)  # type: ignore[misc]
@@ -187,14 +201,33 @@ class Outbox:
         parcel.refusal = from_code(message.code, message.detail, retry_after_ms=message.retry_after_ms)
         parcel.refusals += 1
         delay_ms = max(message.retry_after_ms, BACKOFF_MIN_MS << min(parcel.refusals - 1, 7))
+        if parcel.geo and message.code in (UnavailableError.code, OverloadedError.code):
+            parcel.not_before_ns = self._clock.monotonic_ns() + min(delay_ms, GEO_BACKOFF_MAX_MS) * NS_PER_MS
+            self._parked.add([parcel])
+            return
         if message.code == DrainingError.code:
             lane.fail()
             delay_ms = RETRY_DRAINING_MS
         elif message.code == WrongOwnerError.code:
             self._refresh()
+        elif message.code != OverloadedError.code:
+            self.router.failed(lane.instance, self._clock.monotonic_ns())
         lane.enqueue(parcel)
         if parcel.batch.keyed and parcel.generation != self.turns.generation:  # others wait for their turn behind it
             self._place(lane.take(lambda waiting: waiting.batch.keyed))
         delay_s = min(delay_ms, BACKOFF_MAX_MS) * (0.75 + self._random.random() / 2) / 1000
         lane.pause(delay_s, lambda: self._place(lane.take(lambda _: True)))
         self._place(lane.take(lambda waiting: not waiting.batch.keyed))
+
+
+def first_of(regions: Sequence[str | None], ask: Callable[..., InstanceRoute], *, elsewhere: bool = True) -> str:
+    """The router's answer for the first of the regions that has one; None stands for home, then all others."""
+    if regions[0] is None:
+        return ask(None, elsewhere=elsewhere).instance
+    why: FedbusError | None = None
+    for region in regions if elsewhere else regions[:1]:
+        try:
+            return ask(region, elsewhere=False).instance
+        except (UnavailableError, NotFoundError) as error:
+            why = error
+    raise UnavailableError(f"none of {', '.join(map(str, regions))} takes events: {why}")

@@ -40,7 +40,8 @@ class Parcel:
 
     ``attempt`` grows whenever it goes to another ledger than before, which is ``last_ledger``; ``tried``: where a try
     without an answer may survive; ``refusal``: what it was told last, until it may go again; ``generation``: that of
-    the routing when it was sent.
+    the routing when it was sent; ``geo``: its topics count only once a second region has them, so that its answer says
+    nothing about an instance; ``not_before_ns``: a refused one of these is not sent again earlier.
     """
 
     __slots__ = (
@@ -49,7 +50,9 @@ class Parcel:
         "claims",
         "deadline_ns",
         "generation",
+        "geo",
         "last_ledger",
+        "not_before_ns",
         "order",
         "places",
         "refusal",
@@ -81,6 +84,8 @@ class Parcel:
         self.sent_ns = 0
         self.generation = -1
         self.slots: frozenset[int] | None = None
+        self.geo = False
+        self.not_before_ns = 0
 
     def touches(self, other: Parcel) -> bool:
         """Whether both hold events of one key slot."""
@@ -116,7 +121,7 @@ class Parcel:
     def _part(self, chosen: Sequence[int]) -> Parcel:
         claims = [self.claims[place] for place in chosen] if self.claims is not None else None
         part = Parcel(self.sender, self.sender.next_sequence(), self.batch.select(chosen), claims, self.deadline_ns)
-        part.order = self.order
+        part.order, part.geo = self.order, self.geo
         part.tried, part.attempt, part.refusals, part.refusal = (
             list(self.tried),
             self.attempt,
@@ -177,9 +182,12 @@ class Parcel:
                 retry_after_ms=self.refusal.retry_after_ms,
             )
         else:
+            known = self.refusal if self.geo else None
+            why = f" ({known.detail})" if known is not None else ""
             error = UnavailableError(
-                f"{events}: {instance} did not take them in time; nothing of them is stored. Publish again with the "
-                "same ids"
+                f"{events}: {instance} did not take them in time; nothing of them is stored{why}. Publish again with "
+                "the same ids",
+                retry_after_ms=known.retry_after_ms if known is not None else 0,
             )
         self.failed(error)
 

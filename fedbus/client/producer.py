@@ -18,9 +18,10 @@ from fedbus.broker.policies import Policies
 from fedbus.client.event_writer import EventWriter
 from fedbus.client.outbox import Outbox
 from fedbus.client.parcel import Parcel
+from fedbus.client.pinned import PinnedProducers
 from fedbus.client.receipt import Claim, Outcome, Receipt, Ticket
 from fedbus.client.schema_guard import SchemaGuard
-from fedbus.client.window import Window
+from fedbus.client.window import Windows
 from fedbus.clock import Clock
 from fedbus.compression import Compression, check_compression
 from fedbus.errors import FedbusError, UnavailableError
@@ -38,15 +39,17 @@ OPEN_BATCHES = 1024  # being filled at once, one per owner and topic, when batch
 class Filling:
     """A batch being filled for one owner (None: keyless, the owner is picked when it is full).
 
-    ``topics``: when batches are compressed, which hold one topic each, the fillings of this owner by topic.
+    ``topics``: when batches are compressed, which hold one topic each, the fillings of this owner by topic. ``geo``:
+    whether what is in it counts only once a second region has it.
     """
 
-    __slots__ = ("builder", "claims", "generation", "owner", "timer", "topics")
+    __slots__ = ("builder", "claims", "generation", "geo", "owner", "timer", "topics")
 
     def __init__(self, owner: str | None, generation: int) -> None:
         self.owner = owner
         self.topics: dict[str, Filling] = {}
         self.generation = generation
+        self.geo = False
         self.builder = BatchBuilder()
         self.claims: list[Claim | None] | None = None  # by event, once there is one
         self.timer: asyncio.Handle | None = None
@@ -71,6 +74,7 @@ class Producer:
         idempotent: bool = False,
         compression: Compression | None = None,
         policies: Policies | None = None,
+        pinned: PinnedProducers | None = None,
     ) -> None:
         self._outbox = outbox
         self._turns = outbox.turns
@@ -82,9 +86,10 @@ class Producer:
         self._timeout_ns = timeout_ms * 1_000_000
         self._compressed = check_compression(compression) is not None
         self._policies = policies or Policies()
+        self._pinned = pinned or PinnedProducers(self._policies)
         self._source = source
-        self._window = Window(limits, idempotent=idempotent, max_in_flight=max_in_flight)
-        self._writer = EventWriter(self._window.name, source, limits, clock, guard)
+        self._windows = Windows(limits, idempotent=idempotent, max_in_flight=max_in_flight)
+        self._writer = EventWriter(self._windows.name, source, limits, clock, guard)
         self._generation = -1
         self._slots: list[Filling | None] = []  # by key slot; the last is for events without a key
         self._fillings: dict[str | None, Filling] = {}
@@ -93,7 +98,7 @@ class Producer:
     @property
     def acknowledged(self) -> int:
         """How many of its events are durable."""
-        return self._window.acknowledged
+        return self._windows.acknowledged + self._pinned.acknowledged
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,6 +107,7 @@ class Producer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
+            await self._pinned.close(kind, error)
             if error is None:
                 await self.flush()
             elif isinstance(error, Exception):
@@ -126,8 +132,13 @@ class Producer:
         Raises at once what is wrong with the event, and what has failed for good since the last call (as ``flush``
         does).
         """
-        if self._window.failure is not None:
-            self._window.raise_failure()
+        if self._policies.pinned and (other := self._pinned.of(topic, self)) is not self:
+            await other.send(
+                topic, data, key=key, type=type, attributes=attributes, id=id, time=time, content_type=content_type
+            )
+            return
+        if self._windows.failing:
+            self._windows.raise_failure()
         identity = 0
         if self._policies.rules and self._policies.dedup_window_ms(topic):
             id = id or self._writer.next_id()
@@ -135,8 +146,9 @@ class Producer:
         event = self._writer.write(topic, data, key, type, attributes, id, time, content_type)
         filling = self._add(topic, key, event, None, identity)
         if filling is not None:
+            window = self._windows.of(geo=filling.geo)
             self._ship(filling)
-            await (asyncio.sleep(0) if self._window.has_room else self._window.room())
+            await (asyncio.sleep(0) if window.has_room else window.room())
 
     async def publish(
         self,
@@ -151,8 +163,11 @@ class Producer:
         content_type: str | None = None,
     ) -> Receipt:
         """Publish an event and wait until it is durable; raises the typed error if it was refused or timed out."""
-        if not self._window.has_room:
-            await self._window.room()
+        if self._policies.pinned and (other := self._pinned.of(topic, self)) is not self:
+            return await other.publish(
+                topic, data, key=key, type=type, attributes=attributes, id=id, time=time, content_type=content_type
+            )
+        await self._windows.of(geo=self._policies.in_second_region(topic)).room()
         given = id or self._writer.next_id()
         event = self._writer.write(topic, data, key, type, attributes, given, time, content_type)
         ticket = Ticket(1, self._loop)
@@ -170,17 +185,18 @@ class Producer:
         """Publish finished events; answers with one outcome per event, in order: its receipt or its error."""
         ticket = Ticket(len(events), self._loop)
         for place, (topic, event) in enumerate(events):
-            if not self._window.has_room:
-                await self._window.room()
+            by = self._pinned.of(topic, self)
+            await by._windows.of(geo=self._policies.in_second_region(topic)).room()  # noqa: SLF001 - one of this class
             try:
                 self._writer.check(topic, event.datacontenttype, event.payload, event.key, event.attributes)
                 identity = identity_hash(event.source, event.id) if self._policies.dedup_window_ms(topic) else 0
-                full = self._add(topic, event.key, event.encode(), (ticket, place, event.id), identity)
+                claim = (ticket, place, event.id)
+                full = by._add(topic, event.key, event.encode(), claim, identity)  # noqa: SLF001
             except FedbusError as error:
                 ticket.settle(place, error)
             else:
                 if full is not None:
-                    self._ship(full)
+                    by._ship(full)  # noqa: SLF001
         if events:
             await ticket.done
         return [outcome for outcome in ticket.outcomes if outcome is not None]
@@ -188,7 +204,8 @@ class Producer:
     async def flush(self) -> None:
         """Wait until everything sent before is settled; raises the first failure, with how many events failed."""
         await self._drain()
-        self._window.raise_failure()
+        await self._pinned.flush()
+        self._windows.raise_failure()
 
     def _add(
         self, topic: str, key: str | None, event: bytes, claim: Claim | None = None, identity: int = 0
@@ -212,6 +229,9 @@ class Producer:
             filling = self._filling(hashed)
         if self._compressed:
             filling = self._of_topic(filling, topic)
+        if (self._policies.federated or filling.geo) and filling.geo != self._policies.in_second_region(topic):
+            self._ship(filling)  # what waits for a second region, and what does not, never share a batch
+            filling.geo = not filling.geo
         builder = filling.builder
         if len(event) > self._batch_bytes and builder.count:  # together they might be too large
             self._ship(filling)
@@ -277,12 +297,14 @@ class Producer:
         filling.builder, filling.claims = BatchBuilder(), None
         deadline_ns = self._clock.monotonic_ns() + self._timeout_ns
         batch = builder.build(compressed=self._compressed)
-        parcel = Parcel(self._window, self._window.next_sequence(), batch, claims, deadline_ns)
-        self._window.add([parcel])
+        window = self._windows.of(geo=filling.geo)
+        parcel = Parcel(window, window.next_sequence(), batch, claims, deadline_ns)
+        parcel.geo = filling.geo
+        window.add([parcel])
         known = filling.owner if filling.generation == self._turns.generation else None
         self._outbox.post(parcel, known or None)
 
     async def _drain(self) -> None:
         for filling in (*self._fillings.values(), *self._by_topic):
             self._ship(filling)
-        await self._window.empty()
+        await self._windows.empty()

@@ -1,10 +1,10 @@
-"""A subscription as its user holds it: one stream of events from all instances of the region."""
+"""A subscription as its user holds it: one stream of events from all instances of a region."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from types import TracebackType
 from typing import Self, TypedDict
@@ -13,9 +13,9 @@ import msgspec
 
 from fedbus.broker.group_spec import checked_options
 from fedbus.broker.protocol import EARLIEST, LATEST, GroupOptions
-from fedbus.client.connection import Connection
 from fedbus.client.inflow import Arrived, Inflow, SubscriptionSpec
 from fedbus.client.start import StartLike, parse_start
+from fedbus.client.whereabouts import Whereabouts
 from fedbus.errors import ClosedError, InvalidEventError, TooLargeError, UnavailableError
 from fedbus.event import Arrival, Event, by_settlement
 from fedbus.limits import Limits
@@ -60,21 +60,21 @@ class GroupDelivery(TypedDict, total=False):
 class Subscription:
     """Async iterator and async context manager over events; made by :meth:`Bus.subscribe`.
 
-    It starts when the context is entered or the first event asked for. ``connections`` gives the connections to all
-    instances of the region by instance; ``ended`` is told when it is closed.
+    It starts when the context is entered or the first event asked for. ``where``: whose instances it attaches to;
+    ``ended`` is told when it is closed.
     """
 
     def __init__(
         self,
         spec: SubscriptionSpec,
         number: int,
-        connections: Callable[[], Mapping[str, Connection]],
+        where: Whereabouts,
         ended: Callable[[Subscription], None],
     ) -> None:
         self.spec = spec
         self.inflow: Inflow | None = None  # once it has started
         self._number = number
-        self._connections = connections
+        self._where = where
         self._ended = ended
         self._events: Iterator[Event] = iter(())
         self._closed = False
@@ -184,7 +184,7 @@ class Subscription:
             raise ClosedError("this subscription was closed; subscribe again")
         inflow = self.inflow
         if inflow is None:
-            inflow = self.inflow = Inflow(self.spec, self._number, self._connections())
+            inflow = self.inflow = Inflow(self.spec, self._number, self._where)
         try:
             async with asyncio.timeout(START_S):
                 while not inflow.stands:

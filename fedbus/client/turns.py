@@ -3,7 +3,7 @@
 Keys are spread over the lanes by owner, so that in quiet times the events of one key are in one lane, in their order.
 When owners change, older parcels may still be in flight in the lane of the former owner: they may be refused there and
 come back. Until they are answered, later parcels of the same producer and key slot wait, and with them what that
-producer has behind them in their lane.
+producer has behind them in their lane. Later ones also wait for what is parked in no lane at all.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from fedbus.client.parcel import Parcel
+from fedbus.client.parked import Parked
 
 
 class Flying(Protocol):
@@ -35,12 +36,13 @@ class Way(Protocol):
 class Turns:
     """Whose turn it is. ``generation`` grows whenever keys may have found another owner; ``lanes``: all of them.
 
-    ``settling``: parcels of an earlier generation may be in flight.
+    ``parked``: what is in none of them; ``settling``: parcels of an earlier generation may be in flight.
     """
 
-    def __init__(self, lanes: Mapping[str, Way]) -> None:
+    def __init__(self, lanes: Mapping[str, Way], parked: Parked) -> None:
         self.generation = 0
         self._lanes = lanes
+        self._parked = parked
         self.settling = False
 
     def next_generation(self) -> None:
@@ -50,6 +52,8 @@ class Turns:
 
     def next_in(self, lane: Way) -> int | None:
         """The place of the next parcel of this lane that may be sent; ``None``: all have to wait."""
+        if not self.settling and not self._parked:
+            return 0
         waiting: set[str] = set()
         for place, parcel in enumerate(lane.queue):
             if parcel.sender.name not in waiting and not self.barred(lane, parcel):
@@ -58,8 +62,12 @@ class Turns:
         return None
 
     def barred(self, lane: Way, parcel: Parcel) -> bool:
-        """Whether this parcel has to wait for an older one of its producer, sent elsewhere before owners changed."""
-        if not self.settling or not parcel.batch.keyed:
+        """Whether it has to wait for an older one of its producer: parked, or sent elsewhere before owners changed."""
+        if not parcel.batch.keyed:
+            return False
+        if self._parked.bars(parcel):
+            return True
+        if not self.settling:
             return False
         self.settling = False
         barred = False

@@ -96,3 +96,39 @@ class Window:
             for future in waiting:
                 if not future.done():
                     future.set_result(None)
+
+
+class Windows:
+    """A producer's two, each with its own numbers, so that neither holds the other up.
+
+    One for what counts once this region has it, one for what waits for a second region (protocol rule 20).
+    """
+
+    def __init__(self, limits: Limits, *, idempotent: bool = False, max_in_flight: int = 0) -> None:
+        self._here = Window(limits, idempotent=idempotent, max_in_flight=max_in_flight)
+        self._geo = Window(limits, idempotent=idempotent, max_in_flight=max_in_flight)
+        self.name = self._here.name
+
+    def of(self, *, geo: bool) -> Window:
+        """That of batches which wait for a second region, or the other."""
+        return self._geo if geo else self._here
+
+    @property
+    def acknowledged(self) -> int:
+        """Events that are durable."""
+        return self._here.acknowledged + self._geo.acknowledged
+
+    @property
+    def failing(self) -> bool:
+        """Whether something has failed since the last time that was raised."""
+        return self._here.failure is not None or self._geo.failure is not None
+
+    def raise_failure(self) -> None:
+        """Raise what has failed since the last time, if anything."""
+        self._here.raise_failure()
+        self._geo.raise_failure()
+
+    async def empty(self) -> None:
+        """Wait until everything posted before this call is settled."""
+        await self._here.empty()
+        await self._geo.empty()

@@ -1,36 +1,27 @@
 """Demand: the load a region must be ready to hold, from each source that may ask for capacity, with the source's words.
 
 The need is the largest of: what is observed, the forecast's quantile over the time provisioning takes, announced
-triggers, and a lost neighbour's share. A source that cannot be trusted (stale, not finite, of another region) is left
-out and said so.
+triggers, a lost neighbour's share, and all that with the share of the largest neighbour that could be lost. A source
+that cannot be trusted (stale, not finite, of another region) is left out and said so.
 """
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fedbus.control.directive import Cause
 from fedbus.control.load import NS_PER_S
+from fedbus.control.neighbour import cut_off, reserved, taken_over
 from fedbus.control.trigger import triggers_for
+from fedbus.control.wish import Demand, clock_time, is_rate, rate
 
 if TYPE_CHECKING:
     from fedbus.control.forecast.protocol import Forecast
     from fedbus.control.sla import SlaRequirements
     from fedbus.control.view import PlanSettings, RegionView
 
-
-class Demand(msgspec.Struct, frozen=True):
-    """One source's load: cause, rates, the time it is for, and a clause such as "forecast (arima, q=0.95) needs …"."""
-
-    cause: Cause
-    eps: float
-    bps: float
-    at_ns: int
-    why: str
+__all__ = ["Demand", "PredictedLoad", "clock_time", "predict_event_load", "rate"]
 
 
 class PredictedLoad(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +45,7 @@ def predict_event_load(
     demands: list[Demand] = []
     observed = view.observed
     fresh = observed is not None and now_ns - observed.at_ns <= settings.metrics_max_age_s * NS_PER_S
-    if observed is not None and fresh and _is_rate(observed.eps) and _is_rate(observed.bps):
+    if observed is not None and fresh and is_rate(observed.eps) and is_rate(observed.bps):
         demands.append(
             Demand("reactive", observed.eps, observed.bps, observed.at_ns, f"observed load is {rate(observed.eps)}")
         )
@@ -66,25 +57,16 @@ def predict_event_load(
     ahead_ns = max(lead_ns, round(settings.scale_in_lookahead_s * NS_PER_S))
     level = requirements.quantile
     near, far = (_expected(view, forecast, now_ns, now_ns + span_ns + 1, level) for span_ns in (lead_ns, ahead_ns))
-    demands += [*near, *_takeover(view, now_ns, settings)]
+    demands += [*near, *taken_over(view, now_ns, settings)]
+    if cut_off(view, now_ns, settings):
+        notes.append("most neighbours were lost at once: this region is rather cut off, and expects none of their load")
+    demands += reserved(view, demands, now_ns, settings)
+    far += reserved(view, far, now_ns, settings)
     if forecast is None and triggers_for(view.region, view.triggers, now_ns, now_ns + 1):
         # What the trigger's floor would be reckoned from is not known: keep what there is.
         notes.append("a trigger is under way and there is no forecast")
         trusted = False
     return PredictedLoad(demands=tuple(demands), ahead=tuple(far), trusted=trusted, notes=tuple(notes))
-
-
-def rate(eps: float) -> str:
-    """A rate for people: ``950 events/s``, ``3.4k events/s``."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if eps >= limit:
-            return f"{eps / limit:.3g}{unit} events/s"
-    return f"{eps:.3g} events/s"
-
-
-def clock_time(time_ns: int) -> str:
-    """Time of day in UTC, for people: ``14:25``."""
-    return datetime.fromtimestamp(time_ns // NS_PER_S, UTC).strftime("%H:%M")
 
 
 def _usable_forecast(view: RegionView, now_ns: int, settings: PlanSettings, notes: list[str]) -> Forecast | None:
@@ -150,7 +132,7 @@ def _announced(view: RegionView, forecast: Forecast, slots: range, level: float)
 def _announced_without_forecast(view: RegionView, start_ns: int, end_ns: int) -> list[Demand]:
     """Triggers still to begin raise the observed load; of one under way the observed load already shows the effect."""
     observed = view.observed
-    if observed is None or not _is_rate(observed.eps):
+    if observed is None or not is_rate(observed.eps):
         return []
     announced = triggers_for(view.region, view.triggers, start_ns, end_ns)
     raised = [(each.raised(observed.eps), each.id, each) for each in announced if each.start_ns > observed.at_ns]
@@ -161,26 +143,6 @@ def _announced_without_forecast(view: RegionView, start_ns: int, end_ns: int) ->
     return [Demand("trigger", eps, eps * _bytes_per_event(view), trigger.start_ns, why)]
 
 
-def _takeover(view: RegionView, now_ns: int, settings: PlanSettings) -> list[Demand]:
-    """Observed load plus an equal share of what regions lost a short while ago carried."""
-    lost = [
-        peer
-        for peer in view.peers
-        if peer.lost_since_ns is not None and now_ns - peer.lost_since_ns <= settings.takeover_s * NS_PER_S
-    ]
-    if not lost or view.observed is None or not _is_rate(view.observed.eps):
-        return []
-    heirs = 1 + sum(peer.lost_since_ns is None for peer in view.peers)
-    eps = view.observed.eps + sum(peer.load_eps for peer in lost) / heirs
-    bps = view.observed.bps + sum(peer.load_bps for peer in lost) / heirs
-    names = ", ".join(peer.region for peer in lost)
-    return [Demand("reactive", eps, bps, now_ns, f"{names} cannot be reached, with its share the load is {rate(eps)}")]
-
-
 def _bytes_per_event(view: RegionView) -> float:
     observed = view.observed
-    return observed.bps / observed.eps if observed is not None and observed.eps > 0 and _is_rate(observed.bps) else 0.0
-
-
-def _is_rate(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
+    return observed.bps / observed.eps if observed is not None and observed.eps > 0 and is_rate(observed.bps) else 0.0

@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 Action = Literal["create", "resize", "drain", "destroy"]
-Cause = Literal["forecast", "reactive", "trigger", "override", "repair", "minimum", "scale_in"]
+Cause = Literal["forecast", "reactive", "trigger", "override", "repair", "minimum", "neighbour", "scale_in"]
 Status = Literal["ordered", "applying", "done", "failed", "superseded"]
 Step = Literal["start", "finish", "fail", "supersede"]
 

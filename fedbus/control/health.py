@@ -69,12 +69,13 @@ SUSPICION_PHI = 8.0
 
 
 class HealthSettings(msgspec.Struct, frozen=True):
-    """When an instance counts as slow, overfull, not starting, or gone for good."""
+    """When an instance counts as slow, overfull, not starting, or gone for good, and how often it is asked."""
 
     slow_ms: float = 250.0
     full_share: float = 0.9
     start_limit_s: float = 60.0
     dead_after_s: float = 60.0
+    probe_interval_s: float = 0.25
 
 
 class FailureDetector:
@@ -90,14 +91,19 @@ class FailureDetector:
         self._last_ns: int | None = None
 
     def answered(self, now_ns: int) -> None:
-        """An answer to a probe arrived."""
-        if self._last_ns is not None and now_ns > self._last_ns:
+        """An answer to a probe arrived. What was taken for a failure is none of the gaps between its answers."""
+        if self._last_ns is not None and now_ns > self._last_ns and self.phi(now_ns) <= SUSPICION_PHI:
             self._gaps_s.append((now_ns - self._last_ns) / NS_PER_S)
         self._last_ns = now_ns
 
     def reset(self) -> None:
         """A new incarnation: its silence before the first answer is no evidence."""
         self._last_ns = None
+
+    def excuse(self, away_ns: int) -> None:
+        """Whoever listens was away for so long itself: that much of the silence says nothing of the instance."""
+        if self._last_ns is not None:
+            self._last_ns += away_ns
 
     def phi(self, now_ns: int) -> float:
         """−log10 of the chance that an answer comes later than now; 0 before the first answer."""

@@ -13,6 +13,7 @@ import math
 
 import msgspec
 
+from fedbus.control.brake import many
 from fedbus.control.capacity import (
     IN_SERVICE,
     Capacity,
@@ -22,6 +23,7 @@ from fedbus.control.capacity import (
 from fedbus.control.demand import predict_event_load, rate
 from fedbus.control.directive import Action, Cause, Directive
 from fedbus.control.load import NS_PER_S
+from fedbus.control.neighbour import lately_lost, own_load
 from fedbus.control.requirement import RequiredCapacity, calculate_required_bus_capacity
 from fedbus.control.sla import SlaRequirements, required_quantile, target_utilization
 from fedbus.control.view import InstanceView, Memory, PlanSettings, RegionView, View
@@ -122,7 +124,7 @@ def calculate_scaling_directives(
     memory = view.memory
     vanished = draft.vanished()
     brake_since_ns = memory.brake_since_ns
-    if brake_since_ns is None and len(vanished) >= max(2, settings.brake_share * len(memory.in_service)):
+    if brake_since_ns is None and many(len(vanished), len(memory.in_service), settings.brake_share):
         brake_since_ns = now_ns
     braking = (
         brake_since_ns is not None
@@ -239,6 +241,7 @@ class _Draft:
                 ordered_in_ns=self.now_ns if drains else memory.ordered_in_ns,
                 brake_since_ns=brake_since_ns,
                 began_ns=self.now_ns if memory.began_ns is None else memory.began_ns,
+                alone=own_load(view, self.now_ns, self.settings),
             ),
         )
 
@@ -264,6 +267,8 @@ class _Draft:
             return "no scale-in without complete metrics"
         if any(each.state == "unreachable" for each in self.view.instances):
             return "no scale-in while an instance is unreachable"
+        if lately_lost(self.view, self.now_ns, settings):
+            return "no scale-in while a neighbour was lost a short while ago"
         began_ns = self.now_ns if memory.began_ns is None else memory.began_ns
         if self.now_ns - began_ns < settings.scale_in_window_s * NS_PER_S:
             return "no scale-in before the load was watched for a whole window"

@@ -15,7 +15,7 @@ from fedbus.control.sla import SlaRequirements
 from fedbus.control.view import Need, PlanSettings, RegionView
 
 #: Who is named when several sources ask for the same instance: measured load before expected load.
-PRECEDENCE: tuple[Cause, ...] = ("override", "minimum", "reactive", "forecast", "trigger")
+PRECEDENCE: tuple[Cause, ...] = ("override", "minimum", "reactive", "forecast", "trigger", "neighbour")
 
 
 class Level(msgspec.Struct, frozen=True):

@@ -25,12 +25,16 @@ class RegionAddress(msgspec.Struct, frozen=True):
 
 
 class LedgerSummary(msgspec.Struct, frozen=True, array_like=True):
-    """A ledger born in the region: its confirmed end, who serves it now to links, and whether it may still grow."""
+    """A ledger born in the region: its confirmed end, who serves it now to links, and whether it may still grow.
+
+    ``waits``: something in it counts only when another region says that it has it (rule 20).
+    """
 
     ledger: str
     end: int
     endpoint: str
     open: bool
+    waits: bool = False
 
 
 class LinkLag(msgspec.Struct, frozen=True, array_like=True):

@@ -76,6 +76,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     ordered_in_ns: int | None = None
     brake_since_ns: int | None = None
     began_ns: int | None = None
+    alone: ObservedLoad | None = None
+    """The region's own load when it last had all its neighbours; kept while one is lost."""
 
 
 class PlanSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,6 +103,8 @@ class PlanSettings(msgspec.Struct, frozen=True, kw_only=True):
     """… for this long: it is more often the view that broke than the instances."""
     takeover_s: float = 900.0
     """How long a lost neighbour's load is expected on top; after that the observed load contains it."""
+    neighbour_reserve: bool = True
+    """Have room for the region's share of the largest neighbour's load, should that be lost (N−1)."""
 
 
 class RegionView(msgspec.Struct, frozen=True, kw_only=True):

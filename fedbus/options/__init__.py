@@ -7,9 +7,17 @@ from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOpt
 from fedbus.options.federation import DataOptions, FederationOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
 from fedbus.options.load import load_federation
+from fedbus.options.mesh import GroupsOptions, PeeringOptions, RegistryOptions
 from fedbus.options.quantity import PortRange
 from fedbus.options.reference import commented_yaml
-from fedbus.options.regions import AdvertiseOptions, InstanceBounds, InstanceSize, ListenOptions, RegionOptions
+from fedbus.options.regions import (
+    AdvertiseOptions,
+    InstanceBounds,
+    InstanceSize,
+    ListenOptions,
+    RegionGatewayOptions,
+    RegionOptions,
+)
 from fedbus.options.topics import TopicPolicy, TopicsOptions
 
 __all__ = [
@@ -18,13 +26,17 @@ __all__ = [
     "FederationOptions",
     "ForecastingOptions",
     "GatewayOptions",
+    "GroupsOptions",
     "HealthOptions",
     "InstanceBounds",
     "InstanceSize",
     "ListenOptions",
     "ManagerOptions",
+    "PeeringOptions",
     "PortRange",
+    "RegionGatewayOptions",
     "RegionOptions",
+    "RegistryOptions",
     "SecurityOptions",
     "SlaOptions",
     "TopicPolicy",

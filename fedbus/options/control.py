@@ -164,6 +164,10 @@ class ManagerOptions(Section):
         _PLAN.brake_share, gt=0, le=1, description="This share of a region gone at once: hold, the view may be broken …"
     )
     brake_ms: DurationMs = Field(_ms(_PLAN.brake_s), ge=0, alias="brake", description="… for this long.")
+    neighbour_reserve: bool = Field(
+        _PLAN.neighbour_reserve,
+        description="Have room for the share of the largest neighbour's load, should that region be lost (N−1).",
+    )
 
     def plan_settings(self) -> PlanSettings:
         """As the plan knows them."""
@@ -175,15 +179,18 @@ class ManagerOptions(Section):
             repair_after_s=self.repair_after_ms / 1000,
             brake_share=self.brake_share,
             brake_s=self.brake_ms / 1000,
+            neighbour_reserve=self.neighbour_reserve,
         )
 
 
 class HealthOptions(Section):
     """When the health monitor calls an instance degraded, unreachable or dead."""
 
-    probe_interval_ms: DurationMs = Field(500, ge=10, alias="probe_interval", description="Wait between two probes.")
-    probe_timeout_ms: DurationMs = Field(
-        1000, ge=10, alias="probe_timeout", description="A probe unanswered so long has failed."
+    probe_interval_ms: DurationMs = Field(
+        _ms(_HEALTH.probe_interval_s),
+        ge=10,
+        alias="probe_interval",
+        description="Wait between two probes; how long a silence is suspicious follows from how regular answers were.",
     )
     slow_ms: DurationMs = Field(
         _ms(_HEALTH.slow_ms / 1000), gt=0, alias="slow", description="Answers slower than this: degraded."
@@ -200,4 +207,10 @@ class HealthOptions(Section):
 
     def settings(self) -> HealthSettings:
         """As the health core knows them."""
-        return HealthSettings(self.slow_ms, self.full_share, self.start_limit_ms / 1000, self.dead_after_ms / 1000)
+        return HealthSettings(
+            self.slow_ms,
+            self.full_share,
+            self.start_limit_ms / 1000,
+            self.dead_after_ms / 1000,
+            self.probe_interval_ms / 1000,
+        )

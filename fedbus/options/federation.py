@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from fedbus.limits import Limits, broken_relations
 from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
+from fedbus.options.mesh import GroupsOptions, PeeringOptions, RegistryOptions
 from fedbus.options.regions import REGION_ID, RegionOptions, with_ports
 from fedbus.options.section import Section
 from fedbus.options.topics import TopicsOptions
@@ -94,6 +95,9 @@ class FederationOptions(Section):
         description="Regions by id, such as aws.us-east-1.",
     )
     gateway: GatewayOptions = Field(default_factory=GatewayOptions, description="HTTP.")
+    peering: PeeringOptions = Field(default_factory=PeeringOptions, description="How regions keep in touch.")
+    groups: GroupsOptions = Field(default_factory=GroupsOptions, description="Homes of durable groups.")
+    registry: RegistryOptions = Field(default_factory=RegistryOptions, description="The schema registry.")
     topics: TopicsOptions = Field(default_factory=TopicsOptions, description="Topics and their policies.")
     slas: tuple[SlaOptions, ...] = Field(
         (SlaOptions(filter=">"),), description="What is promised, by filter; added to the store when it is new."
@@ -138,17 +142,39 @@ class FederationOptions(Section):
         ):
             if twice := {name for name in names if names.count(name) > 1}:
                 raise ValueError(f"{kind} {min(twice)!r} is there twice")
-        exposed = [name for name, region in self.regions.items() if not region.is_loopback]
-        exposed += [] if self.gateway.is_loopback else ["gateway"]
+        here = {name: region for name, region in self.regions.items() if not region.is_elsewhere}
+        gateways = [self.gateway_of(name) for name in here] or [self.gateway]
+        exposed = [name for name, region in here.items() if not region.is_loopback]
+        exposed += ["gateway"] if not all(gateway.is_loopback for gateway in gateways) else []
         if exposed and not self.security.allow_plaintext:
             raise ValueError(
-                f"{exposed[0]} listens beyond this machine, unencrypted and open to everybody there; "
-                "listen on 127.0.0.1, or accept it with security.allow_plaintext: true"
+                f"{exposed[0]} listens beyond this machine; regions prove by keys who they are, but clients are let in "
+                "unencrypted, whoever they are: listen on 127.0.0.1, or accept that with security.allow_plaintext: true"
             )
-        for name, region in self.regions.items():
-            if region.ports.first <= self.gateway.port <= region.ports.last:
-                raise ValueError(f"gateway.port {self.gateway.port} is one of the ports of region {name}")
+        for name, region in here.items():
+            port = self.gateway_of(name).port
+            if region.ports.first <= port <= region.ports.last:
+                raise ValueError(f"gateway.port {port} is one of the ports of region {name}")
         return self
+
+    @property
+    def startable(self) -> tuple[str, ...]:
+        """The regions that `fedbus up` starts if none is named."""
+        return tuple(name for name, region in self.regions.items() if not region.is_elsewhere)
+
+    @property
+    def schema_home(self) -> str:
+        """The region whose store holds the schemas."""
+        return self.registry.home or next(iter(self.regions))
+
+    def gateway_of(self, region: str) -> GatewayOptions:
+        """The gateway of a region that runs on its own."""
+        own = {name: value for name, value in self.regions[region].gateway if value is not None}
+        return self.gateway.model_copy(update=own)
+
+    def gateway_url(self, region: str, node_address: str) -> str:
+        """Where clients reach that gateway; ``node_address``: of its node, if it listens on all addresses."""
+        return self.gateway_of(region).url_for(self.regions[region].dial_host(node_address))
 
 
 LOCAL_REGIONS: dict[str, dict[str, Any]] = {

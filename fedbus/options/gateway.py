@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from fedbus.options.quantity import DurationMs
-from fedbus.options.regions import LOOPBACK
+from fedbus.options.regions import EVERYWHERE, LOOPBACK, check_gateway_host
 from fedbus.options.section import Section
 
 RAY_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 10001: "Ray's client server"}
@@ -14,8 +14,13 @@ RAY_PORTS = {6379: "Ray's head", 8265: "Ray's dashboard", 10001: "Ray's client s
 class GatewayOptions(Section):
     """Where HTTP is served."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to bind; 0.0.0.0 for all.")
+    host: str = Field("127.0.0.1", description="Address to bind: 127.0.0.1, or 0.0.0.0 for all.")
     port: int = Field(8000, ge=1, le=65_535, description="Port to bind; one in use is an error that says so.")
+    advertise: str | None = Field(
+        None,
+        pattern="^https?://.",
+        description="URL for clients elsewhere; default: `http://`, host and port. Clients learn those of all regions.",
+    )
     route_prefix: str = Field(
         "/", description="Path under which it is mounted, for a Ray Serve that serves others too."
     )
@@ -25,6 +30,11 @@ class GatewayOptions(Section):
     request_timeout_ms: DurationMs = Field(
         30_000, gt=0, alias="request_timeout", description="Any other request is answered by then."
     )
+
+    @field_validator("host")
+    @classmethod
+    def _is_offered(cls, host: str) -> str:
+        return check_gateway_host(host)
 
     @field_validator("port")
     @classmethod
@@ -48,13 +58,20 @@ class GatewayOptions(Section):
     @property
     def url(self) -> str:
         """Where it answers on this machine."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104 - compared, not bound
-        return f"http://{host}:{self.port}{self.route_prefix.rstrip('/')}"
+        return self._url("127.0.0.1" if self.host in EVERYWHERE else self.host)
+
+    def url_for(self, host: str) -> str:
+        """Where clients elsewhere reach it, if it listens on all addresses of ``host``."""
+        return self.advertise or self._url(host if self.host in EVERYWHERE else self.host)
+
+    def _url(self, host: str) -> str:
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
 
 
 class SecurityOptions(Section):
-    """Who may talk to the federation. This version has neither encryption nor identities."""
+    """Who may talk to the federation. Regions prove by keys who they are; clients, so far, are let in unencrypted."""
 
     allow_plaintext: bool = Field(
-        False, description="Listen beyond this machine although anybody there may read and publish everything."
+        False,
+        description="Let clients in from beyond this machine although anybody there may read and publish everything.",
     )

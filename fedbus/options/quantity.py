@@ -25,6 +25,11 @@ class PortRange(NamedTuple):
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
 
+    @property
+    def size(self) -> int:
+        """How many."""
+        return self.last - self.first + 1
+
     def overlaps(self, other: PortRange) -> bool:
         """Whether a port is in both."""
         return self.first <= other.last and other.first <= self.last

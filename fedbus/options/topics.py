@@ -7,9 +7,9 @@ can be changed (``fedbus topic set``); what decides for a topic is in ``broker/p
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fedbus.broker.policies import NO_LIMIT, WEEK_MS, TopicRule, ties
 from fedbus.errors import InvalidTopicError
@@ -59,6 +59,25 @@ class TopicPolicy(Section):
         "`schema`, always (without one nothing can be published); `none`, never.",
     )
 
+    forward: Literal["interest", "all", "pinned"] = Field(
+        "interest",
+        description="Which other regions get these events: `interest`, those in which somebody wants them, and each of "
+        "`regions`; `all`, every one; `pinned`, they are stored in `regions` alone.",
+    )
+    regions: tuple[str, ...] = Field((), description="The regions that `forward` and `durability` are about.")
+    durability: Literal["region", "federation"] = Field(
+        "region",
+        description="An event is acknowledged and dispatched when its `region` has it, or `federation`: only when a "
+        "second region has it too, one of `regions` (none given: any). While none of them can be reached publishing is "
+        "refused (503, retryable).",
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if found := self.rule().contradiction():
+            raise ValueError(found)
+        return self
+
     def rule(self) -> TopicRule:
         """As the data plane holds it."""
         return TopicRule(
@@ -68,6 +87,9 @@ class TopicPolicy(Section):
             dedup_window_ms=self.dedup_window_ms or 0,
             schema_subject=self.schema_subject,
             validation=self.validation,
+            forward=self.forward,
+            regions=self.regions,
+            durability=self.durability,
         )
 
 

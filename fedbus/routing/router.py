@@ -1,27 +1,31 @@
 """The Router: which instance takes this event. The same one decides in the gateway and in every client.
 
-Pure: it is told tables, round trips, what is in flight and who is silent, and answers. Keyless events go to the
-better of two instances drawn at random ("power of two choices", Mitzenmacher 2001), keyed ones to the owner of their
-slot. If the home region has nobody, the others follow by distance. Assumes that instance names are unique in the
-federation. When to give up on an owner, and to send again, is left to the client's outbox.
+Pure: it is told tables, round trips, what is in flight and who is silent, and answers; time is passed in. Keyless
+events go to the better of two instances drawn at random ("power of two choices", Mitzenmacher 2001) by one score, the
+predicted latency of a :mod:`standing <fedbus.routing.standing>`, keyed ones to the owner of their slot. Outliers are
+:mod:`ejected <fedbus.routing.ejection>`. If the home region has nobody, the others follow by predicted latency:
+measured round trips before distance. Assumes that instance names are unique in the federation, and that :meth:`beat`
+is called a few times a second. When to give up on an owner, and to send again, is left to the client's outbox.
 """
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Collection, Mapping
-from math import asin, cos, radians, sin, sqrt
+from collections import deque
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 from fedbus.errors import NotFoundError, UnavailableError
-from fedbus.keys import NO_OWNER, best_owner, slot_of
+from fedbus.keys import slot_of
+from fedbus.routing import decision
+from fedbus.routing.area import Area
+from fedbus.routing.decision import Decision
+from fedbus.routing.distance import expected_ms
+from fedbus.routing.hearing import Hearing
+from fedbus.routing.standing import Standing
 from fedbus.routing.table import InstanceRoute, RegionRoute, RoutingTable
 
-EARTH_RADIUS_KM = 6371.0
-KM_PER_ROUND_TRIP_MS = 100.0  # light in glass covers 200 km per ms, there and back
-NEAR_MS = 1.0  # within a region, until measured; also the floor below which differences are noise
-UNKNOWN_MS = 100.0  # another region whose place is unknown
-SMOOTHING = 0.2  # weight of the newest round trip in the average
+REASONS_TOLD = 8
+AWAY_NS = 500_000_000  # two beats
 
 
 class Dice(Protocol):
@@ -32,78 +36,18 @@ class Dice(Protocol):
         ...
 
 
-class Standing:
-    """What is known of one instance: its route, measured round trip, batches in flight, whether it is silent."""
-
-    __slots__ = ("in_flight", "measured", "region", "route", "rtt_ms", "suspect")
-
-    def __init__(self, region: str, route: InstanceRoute) -> None:
-        self.region = region
-        self.route = route
-        self.rtt_ms = NEAR_MS
-        self.measured = False
-        self.in_flight = 0
-        self.suspect = False
-
-    @property
-    def score(self) -> float:
-        """Expected wait in milliseconds: the smaller, the better."""
-        return max(self.rtt_ms, NEAR_MS) * (1.0 + self.in_flight / max(self.route.weight, 1e-6))
-
-
-class _Area:
-    """A region as the Router sees it: standings in the table's order, slot owners, and who may be picked."""
-
-    __slots__ = ("candidates", "places", "route", "standings")
-
-    def __init__(self, route: RegionRoute, standings: list[Standing]) -> None:
-        self.route = route
-        self.standings = standings
-        self.places: array[int] = route.owner_places()
-        self.candidates: list[Standing] = []
-        self.refresh()
-
-    def refresh(self) -> None:
-        """Recompute who may be picked."""
-        self.candidates = [s for s in self.standings if s.route.takes_events and s.route.weight > 0 and not s.suspect]
-
-    def pick(self, random: Callable[[], float], avoid: Collection[str]) -> InstanceRoute | None:
-        """The better of two candidates drawn at random, none of them in ``avoid``."""
-        candidates = self.candidates
-        count = len(candidates)
-        if count > 1:
-            first = int(random() * count)
-            second = int(random() * (count - 1))
-            a, b = candidates[first].route, candidates[second + (second >= first)].route
-            if candidates[second + (second >= first)].score < candidates[first].score:
-                a, b = b, a
-            if not avoid or a.instance not in avoid:
-                return a
-            if b.instance not in avoid:
-                return b
-        left = [standing for standing in candidates if standing.route.instance not in avoid]
-        return min(left, key=lambda standing: (standing.score, random())).route if left else None
-
-    def owner(self, slot: int, avoid: Collection[str]) -> InstanceRoute | None:
-        """The slot's owner, or its rendezvous successor among those not avoided."""
-        place = self.places[slot]
-        if place != NO_OWNER and self.standings[place].route.instance not in avoid:
-            return self.standings[place].route
-        left = [s.route for s in self.standings if s.route.takes_events and s.route.instance not in avoid]
-        return left[best_owner(slot, [route.instance for route in left])] if left else None
-
-
-class Router:
+class Router(Hearing):
     """Routing decisions over the newest table; :class:`UnavailableError` when nobody is left."""
 
     def __init__(self, home_region: str, random: Dice) -> None:
+        super().__init__()
         self.home_region = home_region
         self.table: RoutingTable | None = None
         self._random = random.random
-        self._areas: dict[str, _Area] = {}
-        self._standings: dict[str, Standing] = {}
-        self._orders: dict[str, list[_Area]] = {}
+        self._orders: dict[str, list[Area]] = {}
         self._versions: dict[str, int] = {}
+        self._decided: deque[Decision] = deque(maxlen=decision.KEPT)
+        self._beat_ns: int | None = None
 
     def adopt(self, table: RoutingTable) -> bool:
         """Take over a table if it is newer than the one held; whether it was.
@@ -119,16 +63,34 @@ class Router:
             return False
         self._versions[table.home] = table.version
         self.table = table
-        known, self._standings, self._areas, self._orders = self._standings, {}, {}, {}
+        known, self._standings, self._orders = self._standings, {}, {}
+        before, self._areas = self._areas, {}
+        here = table.region(self.home_region)
         for region in table.regions:
             standings = [_standing(known.get(route.instance), region, route) for route in region.instances]
             self._standings.update((standing.route.instance, standing) for standing in standings)
-            self._areas[region.region] = _Area(region, standings)
-        self._set_priors()
+            held_area, told = before.get(region.region), table.home == self.home_region
+            # The round trips in another region's table begin there.
+            expected = held_area.expected_ms if held_area and not told else expected_ms(here, region, told=told)
+            area = self._areas[region.region] = Area(region, standings, expected, self._decided)
+            area.inherit(held_area)
         return True
 
+    def beat(self, now_ns: int) -> None:
+        """Eject outliers, let those out come back, and put the regions in order."""
+        passed_ns = 0 if self._beat_ns is None else max(0, now_ns - self._beat_ns)
+        self._beat_ns = now_ns
+        if passed_ns > AWAY_NS:  # it is we who were held up: what was measured meanwhile says nothing of the others
+            for standing in self._standings.values():
+                standing.forget()
+        changed = [area.beat(now_ns, passed_ns) for area in self._areas.values()]
+        if any(changed):
+            self._orders = {}
+
+    # -- what it decides -----------------------------------------------------------------------------------------------
+
     def pick(self, region: str | None = None, avoid: Collection[str] = (), *, elsewhere: bool = True) -> InstanceRoute:
-        """Where a keyless batch goes: ``region`` (default: home) first, if ``elsewhere`` then others by distance."""
+        """Where a keyless batch goes: ``region`` (default: home), if ``elsewhere`` then others by latency."""
         for area in self._order(region):
             found = area.pick(self._random, avoid)
             if found is not None:
@@ -142,7 +104,8 @@ class Router:
     ) -> InstanceRoute:
         """Where an event with this key hash goes; the successor of an owner in ``avoid`` by rendezvous hashing.
 
-        A silent owner is still the owner: order per key is kept by waiting for it, or by avoiding it for good.
+        A silent owner is still the owner, and so is one that was ejected: order per key is kept by waiting for it, or
+        by avoiding it for good.
         """
         slot = slot_of(key_hash)
         for area in self._order(region):
@@ -153,6 +116,17 @@ class Router:
                 break
         raise _nobody(region or self.home_region, self._standings)
 
+    def version_for(self, instance: str) -> int:
+        """By which table its keys are placed, for that instance to compare with its own: 0 if its region made another.
+
+        Each region counts its tables, so that the numbers of two regions say nothing of each other.
+        """
+        standing = self._standings.get(instance)
+        made = self.table is not None and standing is not None and standing.region == self.table.home
+        return self.table.version if made and self.table is not None else 0
+
+    # -- what can be asked of it ---------------------------------------------------------------------------------------
+
     def instances(self, region: str | None = None, *, pickable: bool = False) -> list[InstanceRoute]:
         """The instances of a region (default: home) in whatever state, or only those that may be picked now."""
         area = self._areas.get(region or self.home_region)
@@ -160,60 +134,32 @@ class Router:
             return []
         return [standing.route for standing in (area.candidates if pickable else area.standings)]
 
-    def standing(self, instance: str) -> Standing | None:
-        """What is known of an instance of that name: region, route, measured round trip, in flight."""
-        return self._standings.get(instance)
-
-    def observe(self, instance: str, rtt_ms: float) -> None:
-        """A round trip was measured."""
-        standing = self._standings.get(instance)
-        if standing is not None:
-            weight = SMOOTHING if standing.measured else 1.0
-            standing.rtt_ms += weight * (rtt_ms - standing.rtt_ms)
-            standing.measured = True
-
-    def sent(self, instance: str) -> None:
-        """A batch is on its way there."""
-        standing = self._standings.get(instance)
-        if standing is not None:
-            standing.in_flight += 1
-
-    def answered(self, instance: str) -> None:
-        """A batch on its way there was answered, or is no longer waited for."""
-        standing = self._standings.get(instance)
-        if standing is not None and standing.in_flight:
-            standing.in_flight -= 1
-
-    def suspect(self, instance: str) -> None:
-        """It is silent: do not pick it."""
-        self._mark(instance, suspect=True)
-
-    def cleared(self, instance: str) -> None:
-        """It answers again."""
-        self._mark(instance, suspect=False)
-
     def explain(self) -> list[dict[str, Any]]:
-        """What every decision rests on, one row per instance, nearest region first."""
+        """What every decision rests on, one row per instance, regions in the order in which they stand in."""
+        shares = decision.shares(self._decided)
         return [
-            {
-                "region": standing.region,
-                "instance": standing.route.instance,
-                "endpoint": standing.route.endpoint,
-                "state": standing.route.state,
-                "weight": standing.route.weight,
-                "rtt_ms": round(standing.rtt_ms, 3),
-                "measured": standing.measured,
-                "in_flight": standing.in_flight,
-                "suspect": standing.suspect,
-                "score_ms": round(standing.score, 3),
-                "slots": area.places.count(place),
-            }
+            decision.row(standing, area.places.count(place), shares.get(standing.route.instance, 0.0))
             for area in self._order(None)
             for place, standing in enumerate(area.standings)
         ]
 
-    def _order(self, region: str | None) -> list[_Area]:
-        """All regions, ``region`` (default: home) first, then by distance from it (unknown places last, by name)."""
+    def failover(self) -> list[tuple[str, float]]:
+        """The regions in the order in which they stand in, each with its predicted latency in ms."""
+        return [(area.route.region, area.predicted_ms) for area in self._order(None)]
+
+    def reasons(self) -> list[str]:
+        """The last decisions about keyless batches, each in a sentence, the newest first."""
+        newest = list(self._decided)[-REASONS_TOLD:]
+        return [decision.reason(each) for each in reversed(newest)]
+
+    def explain_key(self, key_hash: int) -> tuple[str, str]:
+        """Where a key goes now, and why in a sentence."""
+        slot, owner = slot_of(key_hash), self.owner(key_hash)
+        version = self.table.version if self.table is not None else 0
+        return owner.instance, f"rendezvous hashing of routing table {version} gives its key slot {slot} to that one"
+
+    def _order(self, region: str | None) -> list[Area]:
+        """All regions, ``region`` (default: home) first, then by predicted latency from here, then by name."""
         start = region or self.home_region
         order = self._orders.get(start)
         if order is None:
@@ -221,42 +167,16 @@ class Router:
                 raise NotFoundError(
                     f"no region {region!r} in this federation: it has {', '.join(self._areas) or 'none'}"
                 )
-            here = self._areas[start].route if start in self._areas else None
-            names = sorted(self._areas, key=lambda n: (n != start, distance_km(here, self._areas[n].route), n))
+            names = sorted(self._areas, key=lambda name: (name != start, self._areas[name].predicted_ms, name))
             order = self._orders[start] = [self._areas[name] for name in names]
         return order
-
-    def _set_priors(self) -> None:
-        """Expect of the unmeasured what light in glass would need."""
-        home = self._areas.get(self.home_region)
-        for name, area in self._areas.items():
-            distance = 0.0 if name == self.home_region else distance_km(home.route if home else None, area.route)
-            prior_ms = NEAR_MS + distance / KM_PER_ROUND_TRIP_MS if distance < float("inf") else UNKNOWN_MS
-            for standing in area.standings:
-                if not standing.measured:
-                    standing.rtt_ms = prior_ms
-
-    def _mark(self, instance: str, *, suspect: bool) -> None:
-        standing = self._standings.get(instance)
-        if standing is not None and standing.suspect is not suspect:
-            standing.suspect = suspect
-            self._areas[standing.region].refresh()
-
-
-def distance_km(a: RegionRoute | None, b: RegionRoute) -> float:
-    """Great-circle distance between two regions (haversine formula); infinite if a place is unknown."""
-    if a is None or a.latitude is None or a.longitude is None or b.latitude is None or b.longitude is None:
-        return float("inf")
-    lat_a, lat_b = radians(a.latitude), radians(b.latitude)
-    half = sin((lat_b - lat_a) / 2) ** 2 + cos(lat_a) * cos(lat_b) * sin(radians(b.longitude - a.longitude) / 2) ** 2
-    return 2 * EARTH_RADIUS_KM * asin(sqrt(min(1.0, half)))
 
 
 def _standing(known: Standing | None, region: RegionRoute, route: InstanceRoute) -> Standing:
     """What was known of an instance goes on, unless it has moved."""
     if known is None or known.route.endpoint != route.endpoint:
         return Standing(region.region, route)
-    known.region, known.route = region.region, route
+    known.follow(region.region, route)
     return known
 
 

@@ -32,13 +32,17 @@ class InstanceRoute(msgspec.Struct, frozen=True):
 
 
 class RegionRoute(msgspec.Struct, frozen=True):
-    """A region's instances. ``slots``: per key slot the owner's place in them (u16 little-endian, 0xFFFF = nobody)."""
+    """A region's instances. ``slots``: per key slot the owner's place in them (u16 little-endian, 0xFFFF = nobody).
+
+    ``round_trip_ms``: from the region whose manager made the table, as measured; None: not measured, or that region.
+    """
 
     region: str
     instances: list[InstanceRoute]
     slots: bytes
     latitude: float | None = None
     longitude: float | None = None
+    round_trip_ms: float | None = None
 
     def owner_places(self) -> array[int]:
         """The slots as an array of places."""
@@ -82,10 +86,15 @@ _decoder = msgspec.msgpack.Decoder(RoutingTable)
 
 
 def region_route(
-    region: str, instances: list[InstanceRoute], *, latitude: float | None = None, longitude: float | None = None
+    region: str,
+    instances: list[InstanceRoute],
+    *,
+    latitude: float | None = None,
+    longitude: float | None = None,
+    round_trip_ms: float | None = None,
 ) -> RegionRoute:
     """A region's part of the table, key slots given out by rendezvous hashing among the instances that take events."""
     taking = [place for place, route in enumerate(instances) if route.takes_events]
     owners = assign_slots([instances[place].instance for place in taking])
     slots = array("H", [taking[owner] if owner != NO_OWNER else NO_OWNER for owner in owners])
-    return RegionRoute(region, instances, slots.tobytes(), latitude, longitude)
+    return RegionRoute(region, instances, slots.tobytes(), latitude, longitude, round_trip_ms)

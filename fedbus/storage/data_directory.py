@@ -1,7 +1,7 @@
 """The data directory: where everything lives that outlives a process, and who may use it.
 
-    <data>/<federation>/VERSION, lock
-    <data>/<federation>/<region>/store.db
+    <data>/<federation>/VERSION
+    <data>/<federation>/<region>/store.db, lock
     <data>/<federation>/<region>/instances/<id>/VERSION, UUID, lock, …
 
 Every directory is private (0700) and its entry is on disk before it is used. A lock is the kernel's (``flock``), so it
@@ -190,6 +190,10 @@ class RegionDirectory:
         """The metadata store's file."""
         return self.path / "store.db"
 
+    def lock(self) -> DirectoryLock:
+        """The lock of whoever runs this region here (not yet taken): a second ``fedbus up`` of it is refused."""
+        return DirectoryLock(self.path)
+
     def instance(self, instance: str) -> InstanceDirectory:
         """The directory of an instance, made if needed."""
         return InstanceDirectory(self.instance_path(instance))
@@ -211,10 +215,6 @@ class DataDirectory:
         """Open ``<root>/<federation>``, making it if needed; raises EnvironmentUnusableError."""
         self.path = root / federation
         _open_versioned(self.path)
-
-    def lock(self) -> DirectoryLock:
-        """The lock of whoever runs this federation here (not yet taken): a second ``fedbus up`` is refused."""
-        return DirectoryLock(self.path)
 
     def region(self, region: str) -> RegionDirectory:
         """The directory of a region, made if needed."""

@@ -60,7 +60,7 @@ class Gateway:
         self._streams = EventStreams(self._buses, self._admission, self._metrics, limits=limits)
         self._registry = registry
         self._pulls = Pulls(self._buses, self._control, limits, self._clock)
-        self._control_app = control_app(self._control, self._pulls)
+        self._control_app = control_app(self._control, self._pulls, self._buses)
         self._pages = Pages()
         self._warning = ""
 
@@ -143,16 +143,20 @@ class Gateway:
         if path == "/readyz":
             return await self._readiness()
         if path == "/metrics":
-            await self._count_ledgers()
+            await self._ask_regions()
             return self._metrics.text(self._admission.requests, self._admission.body_bytes, self._admission.streams)
         return self._pages.get(path, scope["headers"])
 
-    async def _count_ledgers(self) -> None:
-        """Ask the regions for their ledgers; of one that was never heard there is no sample."""
+    async def _ask_regions(self) -> None:
+        """Ask the regions for their ledgers and links; of one that was never heard there is no sample."""
+        told = self._metrics.regions
+        told.forget_topics()
         for region in self._control.regions():
             with contextlib.suppress(FedbusError):
                 for found in (await self._control.read("regions", region)).value:
-                    self._metrics.copies(region, found.get("ledgers", 0), found.get("under_replicated", 0))
+                    told.copies(region, found.get("ledgers", 0), found.get("under_replicated", 0))
+                    told.waiting(region, found.get("geo_waiting_events", 0), found.get("geo_waiting_ms", 0))
+                    told.links(region, found.get("links", ()), found.get("recovery_point_ms"))
 
     async def _readiness(self) -> Answer:
         """Whether an event sent now would be taken: a bus of the home region that has an instance for it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from fedbus.broker.protocol import Start
 from fedbus.errors import ClosedError, FedbusError, UnavailableError
@@ -129,6 +129,10 @@ class Bus(Protocol):
         """Names of the instances that would take an event sent now."""
         ...
 
+    def routing(self, key: str | None = None) -> dict[str, Any]:
+        """Where events go and why: a :class:`fedbus_serve.views.RoutingView`; with ``key``, where that goes."""
+        ...
+
     async def close(self) -> None:
         """End all sessions."""
         ...
@@ -150,6 +154,10 @@ class Buses:
     def known(self, region: str) -> Bus | None:
         """The region's bus if it is connected; costs a dictionary lookup."""
         return self._open.get(region)
+
+    def routing(self) -> list[dict[str, Any]]:
+        """What decides here where events go, of every region connected to."""
+        return [bus.routing() for bus in self._open.values()]
 
     async def get(self, region: str) -> Bus:
         """The region's bus; raises what connecting raises, :class:`UnavailableError` if that takes too long."""

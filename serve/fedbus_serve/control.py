@@ -25,12 +25,14 @@ from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 from fedbus.event import format_time_ns
 from fedbus_serve import views
 from fedbus_serve.answer import Answer
+from fedbus_serve.buses import Buses
 from fedbus_serve.control_cache import ControlCache, Network, Reading, Resource
 from fedbus_serve.control_changes import add_changes
 from fedbus_serve.openapi import DATA_PATHS
 from fedbus_serve.problems import MethodNotAllowedError, problem, unexpected
 from fedbus_serve.pull import Pulls, add_pulls
-from fedbus_serve.subscriptions import add_subscriptions
+from fedbus_serve.regions import add_regions
+from fedbus_serve.subscriptions import add_subscriptions, at_home
 from fedbus_serve.topics import add_topics
 
 PAGE, MOST = 1000, 10_000
@@ -70,7 +72,7 @@ KINDS = (
 )
 
 
-def control_app(cache: ControlCache, pulls: Pulls) -> FastAPI:
+def control_app(cache: ControlCache, pulls: Pulls, buses: Buses) -> FastAPI:
     """The application; mounted by the gateway, it knows only its own paths."""
     app = FastAPI(
         title="fedbus gateway",
@@ -92,10 +94,19 @@ def control_app(cache: ControlCache, pulls: Pulls) -> FastAPI:
 
     for kind in KINDS:
         app.add_api_route(
-            f"/v1/{kind.name}", _reader(cache, kind), methods=["GET"],
+            f"/v1/{kind.name}", _reader(cache, kind, buses), methods=["GET"],
             response_model=Page[kind.view], summary=f"The {kind.name} of the federation",  # type: ignore[name-defined]
         )  # fmt: skip
+
+    @app.get("/v1/routing/keys/{key}", response_model=views.KeyRouteView, summary="Where the events of a key go")
+    async def key_route(
+        key: str, region: Annotated[str | None, Query(description="Where they are published.")] = None
+    ) -> dict[str, Any]:
+        home = cache.regions()[0] if region is None else cache.check_region(region)
+        return (await buses.get(home)).routing(key)
+
     add_changes(app, cache)
+    add_regions(app, cache)
     add_topics(app, cache)
     add_subscriptions(app, cache)
     add_pulls(app, pulls)
@@ -103,7 +114,7 @@ def control_app(cache: ControlCache, pulls: Pulls) -> FastAPI:
     return app
 
 
-def _reader(cache: ControlCache, kind: _Kind) -> Callable[..., Coroutine[Any, Any, Any]]:
+def _reader(cache: ControlCache, kind: _Kind, buses: Buses) -> Callable[..., Coroutine[Any, Any, Any]]:
     """The endpoint of a resource."""
     adapter: TypeAdapter[list[views.View]] = TypeAdapter(list[kind.view])  # type: ignore[name-defined]
 
@@ -117,7 +128,11 @@ def _reader(cache: ControlCache, kind: _Kind) -> Callable[..., Coroutine[Any, An
             parts = await asyncio.gather(*(cache.read(kind.name, name) for name in asked), return_exceptions=True)
         else:
             asked, parts = await _first_answer(cache, kind.name, asked)
-        return _page(kind, adapter, dict(zip(asked, parts, strict=True)), limit, after)
+        page = _page(kind, adapter, dict(zip(asked, parts, strict=True)), limit, after)
+        if kind.name == "routing":  # what the tables say, then what this gateway makes of them
+            own = [each for each in buses.routing() if region in (None, each["region"])]
+            page["items"] += adapter.validate_python(own)
+        return page
 
     return read
 
@@ -150,6 +165,8 @@ def _page(
     if parts and not readings:
         raise UnavailableError(f"no manager answers for {kind.name} at the moment; try again", retry_after_ms=1000)
     items = [item for part in readings.values() for item in adapter.validate_python(part.value, from_attributes=True)]
+    if kind.name == "subscriptions":
+        items = [*at_home(item for item in items if isinstance(item, views.SubscriptionView))]
     if kind.ordered:
         items.sort(key=lambda item: str(getattr(item, kind.key)))
         if after is not None:
@@ -176,6 +193,7 @@ def encode_bootstrap(found: Bootstrap) -> bytes:
             "limits": found.limits,
             "schemas": found.schemas,
             "policies": found.policies,
+            "gateways": found.gateways,
         }
     )
 

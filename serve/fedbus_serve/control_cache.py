@@ -32,6 +32,7 @@ Resource = Literal[
 MAX_AGE_MS = 1000
 PATIENCE_S = 0.3  # how long a reader waits for news when there is an older answer
 TIMEOUT_S = 3.0
+CHANGE_S = 11.0
 _NS_PER_MS = 1_000_000
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class ControlSource(Protocol):
     """The control plane as the gateway sees it; the real one asks the managers' actors, with a timeout."""
 
     def regions(self) -> Sequence[str]:
-        """The regions of the federation, the home region first; known without asking anybody."""
+        """The regions of the federation at the moment, the home region first; known without asking anybody."""
         ...
 
     async def bootstrap(self, network: Network) -> Bootstrap:
@@ -84,22 +85,21 @@ class _Entry:
 
 
 class ControlCache:
-    """Single-flight cache over a :class:`ControlSource`; bounded by resources × regions."""
+    """Single-flight cache over a :class:`ControlSource`; bounded by resources × regions that there ever were."""
 
     def __init__(self, source: ControlSource, clock: Clock) -> None:
         self._source = source
         self._clock = clock
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._regions = tuple(source.regions())
 
     def regions(self) -> tuple[str, ...]:
-        """The regions, the home region first."""
-        return self._regions
+        """The regions at the moment, the home region first."""
+        return tuple(self._source.regions())
 
     def check_region(self, region: str) -> str:
         """Return the region, or raise :class:`NotFoundError`."""
-        if region not in self._regions:
-            raise NotFoundError(f"region {region[:80]!r} is none of this federation's: {', '.join(self._regions)}")
+        if region not in (regions := self.regions()):
+            raise NotFoundError(f"region {region[:80]!r} is none of this federation's: {', '.join(regions)}")
         return region
 
     async def bootstrap(self, network: Network) -> Reading:
@@ -113,11 +113,11 @@ class ControlCache:
     async def change(self, region: str, change: str, name: str, value: Any = None) -> dict[str, Any]:
         """Change something in a region; what is read of it afterwards is asked for anew."""
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(CHANGE_S):
                 return await self._source.change(region, change, name, value)
         except TimeoutError:
             raise UnavailableError(
-                f"region {region}: no answer within {TIMEOUT_S:g} s; it may have been done: look, then repeat it",
+                f"region {region}: no answer within {CHANGE_S:g} s; it may have been done: look, then repeat it",
                 retry_after_ms=1000,
             ) from None
         finally:

@@ -1,4 +1,4 @@
-"""What operators can change over HTTP: SLAs, triggers, the number of instances, drain and restart of an instance.
+"""What operators can change over HTTP: SLAs, triggers, drain and restart of an instance.
 
 SLAs and triggers are the federation's, while each region keeps a store of its own: they are written to every region,
 and the answer names those that did not take part; the same request again completes it. The rest is one region's.
@@ -21,7 +21,6 @@ from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 from fedbus.topic import check_filter
 from fedbus_serve.control_cache import ControlCache
 
-LONGEST_OVERRIDE_S = 30 * 86_400.0
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"
 
 
@@ -57,28 +56,11 @@ class TriggerBody(Body):
     note: str = Field("", max_length=256, description="What people call it.")
 
 
-class ScaleBody(Body):
-    """An operator's word on a region's instances."""
-
-    instances: int = Field(ge=1, description="So many, whatever load and forecast say …")
-    size: str | None = Field(None, description="… of this size; none: the region's …")
-    expires_in_s: float = Field(1800.0, gt=0, le=LONGEST_OVERRIDE_S, description="… for so long.")
-
-
 class Spread(BaseModel):
     """What came of a change of the whole federation."""
 
     regions: list[str] = Field(description="Regions in which it holds now.")
     failed: dict[str, str] = Field(description="Regions that did not take it, and why: repeat the request.")
-
-
-class Scaled(BaseModel):
-    """An override in force."""
-
-    region: str
-    instances: int | None = None
-    size: str | None = None
-    expires: AwareDatetime | None = None
 
 
 class Accepted(BaseModel):
@@ -128,14 +110,6 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
     @app.delete("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Take an announcement back")
     async def delete_trigger(id: Name) -> Spread:
         return await everywhere(cache, "delete_trigger", id)
-
-    @app.put("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Fix the instances")
-    async def scale(region: str, body: ScaleBody) -> dict[str, Any]:
-        return await cache.change(cache.check_region(region), "scale", "", body.model_dump())
-
-    @app.delete("/v1/regions/{region}/scale", response_model=Scaled, dependencies=guard, summary="Scale by load again")
-    async def unscale(region: str) -> dict[str, Any]:
-        return await cache.change(cache.check_region(region), "unscale", "")
 
     @app.post(
         "/v1/instances/{region}/{id}/{order}", response_model=Accepted, status_code=202, dependencies=guard,

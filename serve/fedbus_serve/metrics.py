@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from fedbus_serve.answer import Answer
+from fedbus_serve.region_metrics import RegionMetrics
 
 PUBLISH, STREAM, CONTROL, REGISTRY, PAGE = "publish", "stream", "control", "registry", "page"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -37,11 +38,7 @@ class GatewayMetrics:
             "fedbus_gateway_bytes_in_flight", "Bytes of their bodies.", registry=self._registry
         )
         self._streams = Gauge("fedbus_gateway_streams_open", "Open event streams.", registry=self._registry)
-        self._ledgers = Gauge("fedbus_ledgers", "Ledgers of a region.", ["region"], registry=self._registry)
-        self._under_replicated = Gauge(
-            "fedbus_ledgers_under_replicated", "Ledgers with fewer copies than wanted.", ["region"],
-            registry=self._registry,
-        )  # fmt: skip
+        self.regions = RegionMetrics(self._registry)
         self._durable = self._events.labels("durable")
         self._failed = self._events.labels("failed")
         self._streamed = self._events.labels("streamed")
@@ -64,11 +61,6 @@ class GatewayMetrics:
     def streamed(self, events: int) -> None:
         """Events sent to streams."""
         self._streamed.inc(events)
-
-    def copies(self, region: str, ledgers: int, under_replicated: int) -> None:
-        """A region's ledgers, as its manager said last."""
-        self._ledgers.labels(region).set(ledgers)
-        self._under_replicated.labels(region).set(under_replicated)
 
     def text(self, requests: int, body_bytes: int, streams: int) -> Answer:
         """The page; the gauges are told the moment's values."""

@@ -210,7 +210,7 @@ class Pulls:
     async def _renewed(self, key: tuple[str | None, str], member: _Membership | None) -> _Membership:
         region, group = key
         try:
-            home, view = await find_group(self._cache, group, region)
+            asked, view = await find_group(self._cache, group, region)
         except UnavailableError:
             if member is not None:
                 return member  # as it was known
@@ -219,6 +219,7 @@ class Pulls:
             await self._leave(key)
             raise
         seen = views.SubscriptionDetail.model_validate(view, from_attributes=True)
+        home = seen.region if seen.region in self._cache.regions() else asked
         identity = (home, seen.created, seen.generation, seen.ack_deadline_ms)
         now_ns = self._clock.monotonic_ns()
         if member is not None and member.identity == identity:

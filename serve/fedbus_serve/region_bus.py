@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 from fedbus.broker.protocol import OLDEST_PROTOCOL_VERSION, PROTOCOL_VERSION, Hello, Start
 from fedbus.client.bootstrap import Bootstrap
@@ -17,6 +18,7 @@ from fedbus.client.pulling import Pulling
 from fedbus.clock import SystemClock
 from fedbus.errors import FedbusError
 from fedbus.event import Event
+from fedbus.keys import key_hash
 from fedbus_serve.buses import Connect, Consumer, Receipt, Stream
 from fedbus_serve.control_cache import ControlCache
 
@@ -52,6 +54,24 @@ class RegionBus:
             for route in self._bus.router.instances()
             if route.takes_events and route.instance in connections and connections[route.instance].ready
         ]
+
+    def routing(self, key: str | None = None) -> dict[str, Any]:
+        """See :meth:`fedbus_serve.buses.Bus.routing`."""
+        router = self._bus.router
+        if key is not None:
+            instance, why = router.explain_key(key_hash(key))
+            return {"region": router.home_region, "key": key, "instance": instance, "why": why}
+        table, regions = router.table, router.failover()
+        return {
+            "region": router.home_region,
+            "told_by": "gateway",
+            "federation": table.federation if table is not None else "",
+            "version": table.version if table is not None else 0,
+            "routes": router.explain(),
+            "failover": [region for region, _ in regions],
+            "predicted_ms": {region: round(ms, 1) for region, ms in regions},
+            "reasons": router.reasons(),
+        }
 
     async def close(self) -> None:
         """Say goodbye to the instances."""

@@ -1,13 +1,15 @@
 """``/v1/subscriptions``: durable groups, made, changed, moved and deleted at their home region's manager.
 
-A change answers when every living instance of that region has recorded it. A group belongs to the region in which it
-was made (``?region=`` where several have one of that name; the gateway's own for a new one).
+A change answers when every living instance of that region has recorded it and the other regions that answer know it.
+A group's name is the federation's; its home is the region in which it was made (``home``, else ``?region=``, else the
+gateway's own) until it is moved. Of groups that are each region's own (``scope: region``) ``?region=`` says which.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, Path, Query
 from pydantic import Field, model_validator
@@ -25,7 +27,7 @@ MOST_FILTERS = 64
 _ABSENT = "there is no group"
 
 Group = Annotated[str, Path(min_length=1, max_length=256)]
-Region = Annotated[str | None, Query(description="Its home region; needed where several have one of that name.")]
+Region = Annotated[str | None, Query(description="The region to ask; needed where several have a group of that name.")]
 
 
 class NotOfferedError(FedbusError):
@@ -51,6 +53,10 @@ class SubscriptionBody(Body):
     backoff_max_ms: int = Field(60_000, ge=0, le=LONGEST_MS, description="… doubled with each, up to this.")
     paused: bool = Field(False, description="Nothing is delivered.")
     push: dict[str, Any] | None = Field(None, description="Not offered yet.")
+    home: str | None = Field(None, description="The region where it is to be at home; default: the one that is asked.")
+    scope: Literal["federation", "region"] | None = Field(
+        None, description="region: it is this region's own, others may have one of that name; default: federation."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -74,7 +80,8 @@ class SubscriptionBody(Body):
             self.max_in_flight, self.paused,
         )  # fmt: skip
         start: Start | None = parse_start(self.start) if self.start is not None else None
-        return {"filters": filters, "start": start, "options": options}
+        where = {name: value for name, value in (("home", self.home), ("scope", self.scope)) if value is not None}
+        return {"filters": filters, "start": start, "options": options} | where
 
 
 class SeekBody(Body):
@@ -92,11 +99,18 @@ class SeekBody(Body):
         return parse_start(given[0])
 
 
+class HomeBody(Body):
+    """Where a group is to be at home."""
+
+    region: str = Field(min_length=1, max_length=64, description="A region that answers.")
+
+
 class Changed(views.View):
     """A change that every living instance of the region has recorded."""
 
     group: str
-    region: str
+    region: str = Field(description="Its home.")
+    detail: str = Field("", description="What there is to say of it.")
 
 
 def add_subscriptions(app: FastAPI, cache: ControlCache) -> None:
@@ -112,22 +126,28 @@ def add_subscriptions(app: FastAPI, cache: ControlCache) -> None:
     @app.put("/v1/subscriptions/{group}", response_model=Changed, dependencies=guard, summary="Make or change a group")
     async def put(group: Group, body: SubscriptionBody, region: Region = None) -> dict[str, Any]:
         wanted = body.wanted()
-        home = await _home(cache, group, region)
-        return await cache.change(home, "put_group", group, wanted)
+        if body.home is not None:
+            cache.check_region(body.home)
+        return await cache.change(await _asked(cache, group, region), "put_group", group, wanted)
 
     @app.delete("/v1/subscriptions/{group}", response_model=Changed, dependencies=guard, summary="Delete a group")
     async def delete(group: Group, region: Region = None) -> dict[str, Any]:
-        home, _ = await find_group(cache, group, region)
-        return await cache.change(home, "delete_group", group)
+        asked, _ = await find_group(cache, group, region)
+        return await cache.change(asked, "delete_group", group)
 
-    @app.post("/v1/subscriptions/{group}/seek", response_model=Changed, dependencies=guard, summary="Move a group")
+    @app.post("/v1/subscriptions/{group}/seek", response_model=Changed, dependencies=guard, summary="Go on elsewhere")
     async def seek(group: Group, body: SeekBody, region: Region = None) -> dict[str, Any]:
         target = body.target()
-        home, _ = await find_group(cache, group, region)
-        return await cache.change(home, "seek_group", group, target)
+        asked, _ = await find_group(cache, group, region)
+        return await cache.change(asked, "seek_group", group, target)
+
+    @app.put("/v1/subscriptions/{group}/home", response_model=Changed, dependencies=guard, summary="Move its home")
+    async def move(group: Group, body: HomeBody, region: Region = None) -> dict[str, Any]:
+        asked, _ = await find_group(cache, group, region)
+        return await cache.change(asked, "move_group", group, body.region)
 
 
-async def _home(cache: ControlCache, group: str, region: str | None) -> str:
+async def _asked(cache: ControlCache, group: str, region: str | None) -> str:
     """Where the group is, else where it would be made."""
     if region is not None:
         return cache.check_region(region)
@@ -138,9 +158,9 @@ async def _home(cache: ControlCache, group: str, region: str | None) -> str:
 
 
 async def find_group(cache: ControlCache, group: str, region: str | None) -> tuple[str, dict[str, Any]]:
-    """Its home region and what there is to say of it.
+    """The region whose manager is to be asked about it (its home, if that answers), and what there is to say of it.
 
-    Raises :class:`NotFoundError`; :class:`ConflictError` if several regions have one of that name;
+    Raises :class:`NotFoundError`; :class:`ConflictError` if several regions have one of their own of that name;
     :class:`UnavailableError` if nobody who answers has it and somebody does not answer.
     """
     asked = (cache.check_region(region),) if region is not None else cache.regions()
@@ -156,13 +176,34 @@ async def find_group(cache: ControlCache, group: str, region: str | None) -> tup
             raise answer
         else:
             found[each] = answer
-    if len(found) > 1:
+    known = {each: views.SubscriptionView.model_validate(view, from_attributes=True) for each, view in found.items()}
+    chosen = at_home(known.values())
+    if len(chosen) > 1:
         raise ConflictError(f"regions {', '.join(found)} each have a group {group!r}: say which with ?region=")
-    if found:
-        return next(iter(found.items()))
+    if chosen:
+        teller = next(each for each, view in known.items() if view is chosen[0])
+        return teller, found[teller]
     if away:
         raise UnavailableError(
             f"whether there is a group {group!r} is not known: the manager of {', '.join(away)} does not answer",
             retry_after_ms=1000,
         )
     raise NotFoundError(f"{_ABSENT} {group!r} in {', '.join(asked)}")
+
+
+def at_home(told: Iterable[views.SubscriptionView]) -> list[views.SubscriptionView]:
+    """Of what several regions tell of the federation's groups what counts: the word of the home with the highest term.
+
+    Groups that are each region's own, and those that are in conflict, are all there.
+    """
+    chosen: dict[tuple[object, ...], views.SubscriptionView] = {}
+    for view in told:
+        own = view.region if view.scope == "region" else ""
+        key = (view.group, own, tuple(view.filters))
+        if key not in chosen or _weight(view) > _weight(chosen[key]):
+            chosen[key] = view
+    return list(chosen.values())
+
+
+def _weight(view: views.SubscriptionView) -> tuple[bool, int]:
+    return view.told_by == view.region, view.term

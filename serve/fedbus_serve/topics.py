@@ -8,7 +8,7 @@ somebody looks.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from fastapi import Depends, FastAPI, Query
@@ -24,10 +24,6 @@ from fedbus_serve.control_cache import ControlCache
 from fedbus_serve.control_changes import Body, Spread, everywhere, own_page
 
 PAGE, MOST = 1000, 10_000
-LATER = {
-    "durability": "acknowledging in a second region is not offered by this version: leave it out",
-    "regions": "pinning topics to regions is not offered by this version: leave it out",
-}
 
 
 class TopicBody(Body):
@@ -43,14 +39,19 @@ class TopicBody(Body):
     schema_subject: str | None = Field(None, min_length=1, max_length=256, description="Subject in the registry.")
     validation: Literal["registered", "schema", "none"] = Field("registered", description="When data has to fit it.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _offered(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            for name, why in LATER.items():
-                if name in given:
-                    raise ValueError(f"{name}: {why}")
-        return given
+    forward: Literal["interest", "all", "pinned"] = Field(
+        "interest", description="To regions where somebody wants them, to all, or stored in `regions` alone."
+    )
+    regions: list[str] = Field(default_factory=list, max_length=256, description="What the other two are about.")
+    durability: Literal["region", "federation"] = Field(
+        "region", description="Acknowledged when the region has it, or only when one of `regions` (none: any) has too."
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if found := self.rule(">").contradiction():
+            raise ValueError(found)
+        return self
 
     def rule(self, pattern: str) -> TopicRule:
         """As the data plane holds it."""
@@ -61,6 +62,9 @@ class TopicBody(Body):
             dedup_window_ms=self.dedup_window_ms or 0,
             schema_subject=self.schema_subject,
             validation=self.validation,
+            forward=self.forward,
+            regions=tuple(self.regions),
+            durability=self.durability,
         )
 
 
@@ -108,6 +112,8 @@ def add_topics(app: FastAPI, cache: ControlCache) -> None:
 
     @app.put("/v1/topics/{topic}", response_model=Spread, dependencies=guard, summary="Set a policy")
     async def put_topic(topic: str, body: TopicBody) -> Spread:
+        for region in body.regions:
+            cache.check_region(region)
         return await everywhere(cache, "put_topic", check_filter(topic), body.rule(topic))
 
     @app.delete("/v1/topics/{topic}", response_model=Spread, dependencies=guard, summary="Take a policy back")
@@ -127,6 +133,9 @@ def view_of(name: str, policies: Policies) -> dict[str, Any]:
         "dedup_window_ms": rule.dedup_window_ms or None,
         "schema_subject": rule.schema_subject,
         "validation": rule.validation,
+        "forward": rule.forward,
+        "regions": list(rule.regions),
+        "durability": rule.durability,
     }
 
 
@@ -158,6 +167,9 @@ def _rule(view: Any) -> TopicRule:
         dedup_window_ms=body.dedup_window_ms or 0,
         schema_subject=body.schema_subject,
         validation=body.validation,
+        forward=body.forward,
+        regions=tuple(body.regions),
+        durability=body.durability,
     )
     return rule if body.retention_ms is None else msgspec.structs.replace(rule, retention_ms=body.retention_ms)
 

@@ -29,7 +29,20 @@ class LinkView(View):
     source: str = Field(description="The region events come from.")
     state: str = Field("up", description="up | down.")
     rate_eps: float = 0.0
-    lag_ms: int | None = None
+    lag_ms: int | None = Field(None, description="Age of the oldest event not pulled yet.")
+    behind_events: int | None = Field(None, description="Events not pulled yet, at most.")
+    topics: dict[str, int] = Field(default_factory=dict, description="The lag by topic, in ms; the worst of them.")
+
+
+class PeerView(View):
+    """Another region as this one's manager sees it."""
+
+    region: str
+    state: str = Field(description="healthy | lost | waiting (never heard).")
+    round_trip_ms: float | None = None
+    lost_for_s: float | None = None
+    endpoint: str = Field("", description="Where its manager is dialled.")
+    public_key: str = ""
 
 
 class RegionView(View):
@@ -41,7 +54,16 @@ class RegionView(View):
     location: str = ""
     latitude: float = 0.0
     longitude: float = 0.0
-    state: str = Field("healthy", description="healthy | degraded | unreachable, over all its instances.")
+    state: str = Field(
+        "healthy",
+        description="healthy | degraded | unreachable, over all its instances; lost | waiting (never heard): as the "
+        "gateway's region sees it, all else is what was heard last.",
+    )
+    lost_since: AwareDatetime | None = None
+    round_trip_ms: float | None = Field(None, description="From the gateway's region; null: itself.")
+    gateway: str = Field("", description="Its gateway's URL, for clients.")
+    peering: str = Field("", description="Where other managers reach its manager.")
+    public_key: str = Field("", description="By it others know the region (Z85).")
     instances: int = Field(0, description="Instances that take events.")
     load_eps: float = 0.0
     observed_eps: float | None = Field(None, description="The load as the plan sees it: a peak of the last slots.")
@@ -53,7 +75,14 @@ class RegionView(View):
     delivered_total: int = 0
     ledgers: int = Field(0, description="Ledgers it keeps.")
     under_replicated: int = Field(0, description="How many of them have fewer copies than wanted.")
+    geo_waiting_events: int = Field(0, description="Events stored that count only when a second region has them.")
+    geo_waiting_ms: int = Field(0, description="For how long the oldest of them has been waiting.")
     links: list[LinkView] = Field(default_factory=list)
+    recovery_point_ms: int | None = Field(
+        None,
+        description="How much of its newest events the loss of the region would cost others, in ms: the worst lag.",
+    )
+    peers: list[PeerView] = Field(default_factory=list)
     as_of: AwareDatetime = Field(description="The manager's time when this was measured.")
 
 
@@ -79,6 +108,8 @@ class InstanceView(View):
     ledgers: dict[str, int] = Field(default_factory=dict, description="Ledgers it serves, with their confirmed ends.")
     pid: int | None = None
     groups: list[str] = Field(default_factory=list)
+    geo_waiting_events: int = Field(0, description="Events stored that count only when a second region has them.")
+    geo_waiting_ms: int = Field(0, description="For how long the oldest of them has been waiting.")
 
 
 class LedgerView(View):
@@ -131,7 +162,7 @@ class DirectiveView(View):
 
 
 class RouteView(View):
-    """An instance's place in the routing table."""
+    """An instance's place in the routing table, and (of a gateway) what it measured of it."""
 
     region: str
     instance: str
@@ -139,16 +170,37 @@ class RouteView(View):
     state: str
     weight: float = 1.0
     slots: int = Field(0, description="Key slots of 4,096 that it owns.")
+    measured: bool = Field(False, description="Whether the round trip was measured; else it follows from the distance.")
+    rtt_ms: float | None = Field(None, description="Of heartbeats; rises at once, falls slowly.")
+    publish_ms: float | None = Field(None, description="Of publishes, likewise.")
+    queue_share: float | None = Field(None, description="How full it says its queue is.")
+    in_flight: int | None = Field(None, description="Batches sent and not yet answered.")
+    suspect: bool = Field(False, description="No session, or it takes nothing.")
+    ejected: str = Field("", description="out | probing, and why: it gets no keyless events, or a few as probes.")
+    score_ms: float | None = Field(None, description="Predicted latency: of two drawn at random the smaller wins.")
+    share: float | None = Field(None, description="Of the last keyless batches.")
 
 
 class RoutingView(View):
-    """The routing table of the region whose manager made it: it holds all regions."""
+    """A manager's routing table, which holds all regions; or what the gateway that answers makes of it."""
 
     region: str
+    told_by: Literal["manager", "gateway"] = "manager"
     federation: str
     version: int
     routes: list[RouteView]
     failover: list[str] = Field(default_factory=list, description="Regions in the order in which they stand in.")
+    predicted_ms: dict[str, float] = Field(default_factory=dict, description="Round trip to each region, as expected.")
+    reasons: list[str] = Field(default_factory=list, description="Its last keyless decisions, newest first.")
+
+
+class KeyRouteView(View):
+    """Where the events of a key go."""
+
+    region: str
+    key: str
+    instance: str
+    why: str
 
 
 class SlaView(View):
@@ -182,10 +234,21 @@ class TopicView(View):
         None, description="And no longer, once newer closed ledgers of the region with these topics add up to this."
     )
     dedup_window_ms: int | None = Field(None, description="The same source and id are stored once within this time.")
-    durability: str = "region"
-    regions: list[str] = Field(default_factory=list, description="Empty: all.")
+    forward: Literal["interest", "all", "pinned"] = Field("interest", description="Which other regions get them.")
+    regions: list[str] = Field(default_factory=list, description="What `forward` and `durability` are about.")
+    durability: Literal["region", "federation"] = Field(
+        "region", description="Acknowledged when the region has an event, or only when a second region has it too."
+    )
     schema_subject: str | None = Field(None, description="Null: the topic's name and `-value`.")
     validation: Literal["registered", "schema", "none"] = "registered"
+
+
+class UnsharedView(View):
+    """What is settled in a group's home and not known in a region that may take its place."""
+
+    region: str
+    events: int | None = Field(description="Null: some instance is not followed from there at the moment.")
+    lag_ms: int = Field(description="For how long.")
 
 
 class SubscriptionView(View):
@@ -193,7 +256,15 @@ class SubscriptionView(View):
 
     group: str
     filters: list[str]
-    region: str = Field(description="Its home region.")
+    region: str = Field(description="Its home region: there it is dispatched.")
+    told_by: str = Field("", description="The region that says so; numbers are those of its instances.")
+    scope: Literal["federation", "region"] = Field("federation", description="region: each region has its own.")
+    standbys: list[str] = Field(default_factory=list, description="Regions that take its place, in this order.")
+    preferred: str = Field("", description="Where it is to be at home when all is well.")
+    term: int = Field(0, description="Grows with every change of home or standbys.")
+    home_since: AwareDatetime | None = Field(None, description="At home there since.")
+    unshared: list[UnsharedView] = Field(default_factory=list, description="What a failover would deliver again.")
+    conflict: str = Field("", description="What another region calls by the same name.")
     start: str = "earliest"
     created: AwareDatetime | None = None
     generation: int = Field(1, description="Grows when it is moved (seek).")
@@ -251,8 +322,16 @@ class ExpiryView(View):
     ranges: list[OffsetsView] = Field(default_factory=list)
 
 
+class HistoryView(View):
+    """Something that became of a group: it moved, was taken over, went back."""
+
+    time: AwareDatetime
+    message: str
+
+
 class SubscriptionDetail(SubscriptionView):
-    """A group with its part at every instance, and what it lost to retention."""
+    """A group with its part at every instance, what it lost to retention, and where it was at home."""
 
     instances: list[SubscriptionPart] = Field(default_factory=list)
     expired: list[ExpiryView] = Field(default_factory=list)
+    history: list[HistoryView] = Field(default_factory=list, description="As the region that is asked saw it.")

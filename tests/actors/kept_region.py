@@ -55,6 +55,7 @@ class KeptInstance:
             REGION, self.name, str(self.folder), port=self.port, limits=self.region.limits, managed=True
         )
         self.bus = BusInstance(config, on_crash=self._crashed, on_request=self._request)
+        self.bus.apply_topics(1, [], True)
         self.incarnation += 1
         self.uuid = InstanceDirectory(self.folder).uuid
         self.port, self.asked = self.bus.port, None

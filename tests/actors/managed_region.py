@@ -56,6 +56,7 @@ class Managed:
         self.uuid = (self.directory / "UUID").read_text().strip()
         self.incarnation += 1
         self.status, self.silent_since_ns = None, None
+        self._post(e.ApplyTopics(1, []))
         self._post(e.ApplyGroups(list(self.region.groups.values())))
         return self.bus
 

@@ -9,9 +9,10 @@ import ray
 from fedbus.broker.status import BrokerStatus
 from fedbus.clock import ManualClock
 from fedbus.control.health import InstanceHealth
+from fedbus.control.restarts import CALM_NS, MOST
 from fedbus.options import FederationOptions
 from fedbus.storage.store import Store
-from fedbus_actors.fleet import FIRST_WORD_NS, Fleet
+from fedbus_actors.fleet import FIRST_WORD_NS, Fleet, quarantine
 from fedbus_actors.health_monitor import Vital
 from fedbus_actors.pinned_instance import InstanceReport, Usage
 
@@ -107,3 +108,98 @@ def test_an_answer_that_failed_is_asked_for_again_and_one_that_is_late_is_waited
     assert made.member.asked is call
     made.fleet._heard(made.member, ray.exceptions.RayTaskError("report", "…", TimeoutError()).as_instanceof_cause())
     assert made.member.asked is None
+
+
+def siblings(made, count):
+    """More serving members, as silent as the first."""
+    for _ in range(count):
+        member = made.fleet.create(None, "small")
+        member.heard_ns = 0
+        member.record = made.fleet._store.instances.swap(msgspec.structs.replace(member.record, state="serving"))
+        member.report = msgspec.structs.replace(made.member.report)
+
+
+def test_many_silent_at_once_are_neither_killed_nor_given_up_until_the_brake_lets_go(made):
+    siblings(made, 2)
+    made.clock.advance(200)
+    made.fleet.give_up_lost()
+    assert made.provisioner.killed == made.provisioner.ended == []
+    assert len(made.fleet.members) == 3
+    made.clock.advance(FederationOptions().manager.brake_ms / 1000)
+    made.fleet.give_up_lost()
+    assert made.fleet.members == {}
+
+
+def test_one_of_several_is_given_up_without_a_brake(made):
+    siblings(made, 2)
+    made.clock.advance(200)
+    for member in list(made.fleet.members.values())[1:]:
+        member.present = True
+    made.fleet.give_up_lost()
+    assert list(made.fleet.members) == ["b2", "b3"]
+
+
+def test_a_manager_that_was_stopped_blames_nobody_for_it(made, monkeypatch):
+    monkeypatch.setattr("fedbus_actors.fleet.remote.ask", lambda *_: {})
+    made.fleet.poll(None)
+    made.clock.advance(2)
+    made.fleet.poll(None)
+    made.clock.advance(1000)
+    made.fleet.poll(None)
+    made.fleet.give_up_lost()
+    (kept,) = made.fleet.kept()
+    assert made.clock.monotonic_ns() - kept.silent_since_ns <= 2 * 10**9
+    assert made.provisioner.killed == []
+
+
+def test_who_answers_neither_the_manager_nor_a_monitor_that_is_gone_takes_no_events(made, monkeypatch):
+    monkeypatch.setattr("fedbus_actors.fleet.remote.ask", lambda *_: {})
+    made.member.vital = Vital(InstanceHealth("healthy", 0), 1.0)
+    made.fleet.poll(None)
+    assert made.member.state == "healthy"
+    for _ in range(4):
+        made.clock.advance(3)
+        made.fleet.poll(None)
+    assert made.member.state == "unreachable"
+    assert "neither it nor the health monitor" in made.member.vital.health.reason
+
+
+def judge(made):
+    """What a poll does in the end."""
+    quarantine(made.fleet.members.values(), 0.5, made.clock.monotonic_ns(), lambda *_: None)
+
+
+def crash(made, member, times):
+    """Its process ends and is started again, so many times, three seconds apart."""
+    for _ in range(times):
+        made.clock.advance(3)
+        report = msgspec.structs.replace(member.report, started_ns=member.report.started_ns + 1)
+        made.fleet._heard(member, report)
+        judge(made)
+
+
+def test_an_instance_that_dies_again_and_again_gets_no_events_until_it_has_stood_for_a_while(made):
+    siblings(made, 2)
+    for member in made.fleet.members.values():
+        member.vital = Vital(InstanceHealth("healthy", 0), 1.0)
+    crash(made, made.member, MOST - 1)
+    assert made.member.state == "healthy"
+    crash(made, made.member, 1)
+    assert [member.state for member in made.fleet.members.values()] == ["unreachable", "healthy", "healthy"]
+    made.clock.advance(CALM_NS / 1e9 + 1)
+    judge(made)
+    assert made.member.state == "healthy"
+
+
+def test_if_many_die_again_and_again_none_is_taken_out_for_it(made):
+    siblings(made, 2)
+    for member in list(made.fleet.members.values())[:2]:
+        member.vital = Vital(InstanceHealth("healthy", 0), 1.0)
+        crash(made, member, MOST)
+    assert [member.quarantined for member in made.fleet.members.values()] == [False, False, False]
+
+
+def test_a_lone_instance_is_never_taken_out(made):
+    made.member.vital = Vital(InstanceHealth("healthy", 0), 1.0)
+    crash(made, made.member, 2 * MOST)
+    assert made.member.state == "healthy"

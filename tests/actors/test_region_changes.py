@@ -36,7 +36,10 @@ def region(tmp_path):
     topics = SimpleNamespace(put=None, delete=None)
     made = SimpleNamespace(
         name=REGION, options=FederationOptions(), store=store, clock=ManualClock(NOW_NS), fleet=fleet, topics=topics,
-        groups=SimpleNamespace(put=None, seek=None, delete=None),
+        groups=SimpleNamespace(
+            put=None, seek=None, delete=None, move=None, homes=SimpleNamespace(leave=None, give_away=None)
+        ),
+        peering=None,
     )  # fmt: skip
     yield made
     store.close()

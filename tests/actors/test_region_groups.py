@@ -1,6 +1,7 @@
 """A region's registry of groups: made when somebody asks, told to every living instance, changed by operators."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
@@ -8,46 +9,19 @@ from fedbus.broker.effects import RequestGroup
 from fedbus.broker.group_spec import GroupSpec
 from fedbus.broker.protocol import EARLIEST, LATEST, GroupOptions, Settled, Start
 from fedbus.broker.state import GroupExpired, GroupLoss
-from fedbus.broker.status import BrokerStatus, GroupStatus, LedgerBacklog
+from fedbus.broker.status import GroupStatus, LedgerBacklog
+from fedbus.clock import SystemClock
+from fedbus.control.group_homes import HomeSettings
 from fedbus.control.summary import LedgerSummary
 from fedbus.errors import ConflictError, NotFoundError, OverloadedError, UnavailableError
 from fedbus.limits import Limits
 from fedbus.storage.store import Store
-from fedbus_actors import instance_calls, region_groups
+from fedbus_actors import group_telling, instance_calls
 from fedbus_actors.region_groups import RegionGroups
+from tests.actors.grouped_regions import Instance
 from tests.client.waiting import until
 
 REGION = "onprem.berlin"
-
-
-class Instance:
-    """An instance as its manager has it; remembers what it was told, unless it does not answer."""
-
-    def __init__(self, name, ends=None):
-        self.name = f"{REGION}/{name}"
-        self.state = "healthy"
-        self.handle = self
-        self.answers = True
-        self.refuses = {}
-        self.definitions = []
-        self.refusals = []
-        self.told = 0
-        self.status = BrokerStatus(self.name, f"{REGION}/{name}/0", "healthy", ends or {}, [], [], {}, 0, {})
-        self.report = SimpleNamespace(pid=7, status=self.status)
-        self.apply_groups = SimpleNamespace(remote=self._apply)
-        self.group_refused = SimpleNamespace(remote=lambda *refusal: self.refusals.append(refusal))
-        backlog = [LedgerBacklog("l", 3, 9, 2)]
-        self.group_backlog = SimpleNamespace(remote=lambda name: backlog)
-
-    def _apply(self, definitions):
-        if not self.answers:
-            return TimeoutError("no answer")
-        self.told += 1
-        self.definitions = definitions
-        return self.refuses
-
-    def names(self):
-        return [each.spec.name for each in self.definitions if not each.deleted]
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +29,37 @@ def calls(monkeypatch):
     """Remote calls, made at once."""
     ask = SimpleNamespace(ask=lambda calls, timeout_s: {key: call() for key, call in calls.items()})
     monkeypatch.setattr(instance_calls, "remote", ask)
-    monkeypatch.setattr(region_groups, "remote", ask)
+    monkeypatch.setattr(group_telling, "remote", ask)
+
+
+class NoPeers:
+    """The only region there is, as far as it knows; ``summaries``: of regions that it hears of."""
+
+    states: ClassVar[dict[str, object]] = {}
+
+    def __init__(self):
+        self.summaries = {}
+
+    def members(self):
+        return []
+
+    def publish_groups(self, records):
+        pass
 
 
 @pytest.fixture
 def region(tmp_path):
     """A region with two instances and its registry."""
-    made = SimpleNamespace(store=Store(tmp_path / "store.db", 1), summaries=[], limits=Limits())
-    made.b1, made.b2 = Instance("b1", {f"{REGION}/b1/0": 5}), Instance("b2", {f"{REGION}/b2/0": 6})
+    made = SimpleNamespace(store=Store(tmp_path / "store.db", 1), peers=NoPeers(), limits=Limits(), notes=[])
+    made.b1, made.b2 = Instance(REGION, "b1", {f"{REGION}/b1/0": 5}), Instance(REGION, "b2", {f"{REGION}/b2/0": 6})
     made.fleet = SimpleNamespace(members={"b1": made.b1, "b2": made.b2})
     opened = []
 
     def open_registry():
-        groups = RegionGroups(REGION, made.store, made.fleet, lambda: made.summaries, made.limits)
+        groups = RegionGroups(
+            REGION, made.store, made.fleet, made.limits, lambda: made.peers, HomeSettings(), SystemClock(),
+            lambda *note: made.notes.append(note),
+        )  # fmt: skip
         opened.append(groups)
         return groups
 
@@ -125,7 +117,7 @@ def test_who_has_all_is_told_once_and_a_new_process_again(region):
 
 
 def test_latest_begins_at_ends_known_before(region):
-    region.summaries = [SimpleNamespace(ledgers=[LedgerSummary("aws/b1/3", 11, "tcp://x", True)])]
+    region.peers.summaries = {"aws": SimpleNamespace(ledgers=[LedgerSummary("aws/b1/3", 11, "tcp://x", True)])}
     groups = region.open()
     groups.put("g", wanted(start=LATEST))
     assert groups.registry.find("g").tails == {f"{REGION}/b1/0": 5, f"{REGION}/b2/0": 6, "aws/b1/3": 11}
@@ -217,6 +209,8 @@ def test_what_people_are_told_adds_the_instances_up(region):
                "expired_events")  # fmt: skip
     assert [view[name] for name in numbers] == [1, 20, 6, 4, 2, 4]
     assert (view["paused"], view["start"], view["region"]) == (True, "earliest", REGION)
+    for instance in (region.b1, region.b2):
+        instance.backlog.append(LedgerBacklog("l", 3, 9, 2))
     detail = groups.detail("g")
     assert [each["instance"] for each in detail["instances"]] == [region.b1.name, region.b2.name]
     assert detail["instances"][0]["ledgers"] == [{"ledger": "l", "position": 3, "end": 9, "in_flight_events": 2}]

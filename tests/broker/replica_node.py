@@ -54,6 +54,7 @@ class ReplicaNode:
         home = Home(self.member, self.disk.found())
         self.core = Broker(REGION, self.instance, "", {}, self.limits, home=home)
         self._execute(self.core.start(iter(()), self.world.now_ns))
+        self._execute(self.core.handle(e.ApplyTopics(1, []), self.world.now_ns))
 
     def crash(self, survivors: int = 0) -> None:
         """kill -9; ``survivors``: how many unconfirmed writes had reached the disk all the same."""

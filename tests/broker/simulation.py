@@ -140,6 +140,7 @@ class Node:
         self.up = False
         self.starts = 0
         self.links: list[e.PeerLink] = []
+        self.topics = e.ApplyTopics(0, [])
         self.observe: Callable[[bytes, p.Message, tuple[bytes, ...]], None] = lambda *_: None
         self.reads: deque[e.Read] = deque()
         self.surveys: deque[str] = deque()
@@ -156,6 +157,7 @@ class Node:
         self.disk.ledgers[ledger] = []
         self.core = Broker(self.region, self.name, ledger, closed, self.limits)
         self._execute(self.core.start(iter(state), self.world.now_ns))
+        self.handle(self.topics)
         self.handle(e.ApplyLinks(self.links))
 
     def crash(self, survivors: int = 0) -> None:
@@ -257,8 +259,8 @@ class World:
         moved = False
         for _ in range(len(self._to_origin)):
             node, start, endpoint, frames = self._to_origin.popleft()
-            origin = next(n for n in self.nodes.values() if n.endpoint == endpoint)
-            if node.up and node.starts == start and origin.up and not lose():
+            origin = next((n for n in self.nodes.values() if n.endpoint == endpoint), None)
+            if origin is not None and node.up and node.starts == start and origin.up and not lose():
                 session = f"{node.name}#{start}>{endpoint}".encode()
                 self._dialled[session] = (node, start, endpoint)
                 self.connect(origin, session)

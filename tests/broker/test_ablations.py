@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from fedbus.broker import settlement
 from fedbus.broker.cursor import Cursor
 from fedbus.broker.dedup import DedupWindow
 from fedbus.broker.dispatch import Dispatcher
@@ -13,8 +14,9 @@ from fedbus.broker.groups import Groups
 from fedbus.broker.in_flight import InFlight
 from fedbus.broker.intake import Intake
 from fedbus.broker.ledger import Ledgers
-from fedbus.broker.link import LinkSource, LinkTargets
+from fedbus.broker.link import LinkTargets
 from fedbus.broker.link_progress import LinkProgress
+from fedbus.broker.link_source import LinkSource
 from fedbus.broker.publish_order import PublishOrder
 from fedbus.broker.queued_portions import QueuedPortions
 from fedbus.broker.recovery import FoldedState
@@ -103,7 +105,7 @@ def begin_a_ledger_before_the_last_is_done(patch: pytest.MonkeyPatch) -> None:
 
 
 def settle_what_other_filters_forwarded(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Settlement, "_answered_from", lambda self, origin: origin.scanned_from)
+    patch.setattr(settlement, "_answered_from", lambda origin, filters: origin.scanned_from)
 
 
 def settle_what_is_in_flight(patch: pytest.MonkeyPatch) -> None:
@@ -138,7 +140,7 @@ def note_progress_before_its_record(patch: pytest.MonkeyPatch) -> None:
     append = LinkTargets._append
 
     def early(self: LinkTargets, target: object, deliver: object, *rest: object) -> None:
-        self.progress.fold(deliver.ledger, dict.fromkeys(target.patterns, deliver.next_offset))  # type: ignore[attr-defined]
+        self.progress.fold(deliver.ledger, dict.fromkeys(target.turn.spans, deliver.next_offset))  # type: ignore[attr-defined]
         append(self, target, deliver, *rest)  # type: ignore[arg-type]
 
     patch.setattr(LinkTargets, "_append", early)
@@ -149,7 +151,7 @@ def keep_progress_the_disk_refused(patch: pytest.MonkeyPatch) -> None:
 
 
 def forget_filters_no_longer_wanted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(LinkProgress, "dropped", lambda self, ledger, patterns: {})
+    patch.setattr(LinkProgress, "dropped", lambda self, turn: {})
 
 
 def take_links_with_a_gap(patch: pytest.MonkeyPatch) -> None:
@@ -165,9 +167,9 @@ def take_links_with_a_gap(patch: pytest.MonkeyPatch) -> None:
 def forward_more_than_one_hop(patch: pytest.MonkeyPatch) -> None:
     chosen = LinkSource._chosen
 
-    def choose(self: LinkSource, stored: Stored) -> list[int]:
+    def choose(self: LinkSource, stored: Stored, end: int) -> object:
         origin, stored.origin = stored.origin, None
-        places = chosen(self, stored)
+        places = chosen(self, stored, end)
         stored.origin = origin
         return places
 

@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from fedbus.control.sla import Sla
@@ -35,9 +36,18 @@ def test_status_shows_regions_instances_and_why(ask):
 
 def test_status_as_json_holds_the_resources_as_the_gateway_answers_them(ask):
     pages = json.loads(output(ask("status", "--json")))
-    assert set(pages) == {"regions", "instances", "ledgers", "forecasts", "directives", "subscriptions"}
+    assert set(pages) == {"regions", "instances", "ledgers", "forecasts", "directives", "subscriptions", "routing"}
     assert [each["region"] for each in pages["regions"]["items"]] == list(REGIONS)
     assert pages["instances"]["stale_regions"] == []
+
+
+def test_status_says_what_the_gateway_expects_of_each_instance_and_why_events_went_there(ask, gateway):
+    event = {"specversion": "1.0", "id": "1", "source": "/t", "type": "orders.a", "data": 1}
+    headers = {"content-type": "application/cloudevents+json"}
+    assert httpx.post(f"{gateway}/v1/topics/orders.a/events", headers=headers, json=event).status_code == 202
+    text = output(ask("status"))
+    for expected in ("score ms", "100%", "b1, the only one"):
+        assert expected in text
 
 
 def test_status_marks_what_is_stale(ask, control):
@@ -56,6 +66,7 @@ def test_text_of_others_is_not_taken_for_markup(ask, monkeypatch):
         "forecasts": [],
         "directives": [],
         "subscriptions": [],
+        "routing": [],
     }
     monkeypatch.setattr("tests.serve.fakes.view_of", lambda name: parts)
     assert "[red]3 of [b]4[/b]" in output(ask("status"))

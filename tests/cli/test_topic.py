@@ -60,6 +60,14 @@ def test_what_is_not_given_stays_and_none_takes_back(ask, control):
     assert control.changes[-1][3] == TopicRule(filter="orders.eu", validation="none")
 
 
+def test_durability_and_its_regions_are_set(ask, control):
+    output(ask("topic", "set", "bills", "--durability", "federation", "--regions", ", ".join(REGIONS[:2])))
+    assert control.changes[0][3] == TopicRule(filter="bills", regions=tuple(REGIONS[:2]), durability="federation")
+    output(ask("topic", "set", "bills", "--regions", "none", "--forward", "all"))
+    assert control.changes[-1][3] == TopicRule(filter="bills", forward="all")
+    assert "durability" in output(ask("topic", "show", "bills"))
+
+
 def test_a_tie_is_said_in_one_line(ask, control):
     control.refuse = lambda region, change, name: ConflictError("policies a.* and *.b are equally specific")
     result = ask("topic", "set", "a.*")

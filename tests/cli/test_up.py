@@ -36,9 +36,11 @@ def up(tmp_path):
 def held(tmp_path):
     """A federation's data directory that a process of this test holds."""
     directory = DataDirectory(tmp_path, "local")
+    directory.region("onprem.berlin")
     code = (
         "import sys; from pathlib import Path; from fedbus.storage.data_directory import DataDirectory\n"
-        "DataDirectory(Path(sys.argv[1]), 'local').lock().acquire(); print('held', flush=True); sys.stdin.read()"
+        "DataDirectory(Path(sys.argv[1]), 'local').region('onprem.berlin').lock().acquire()\n"
+        "print('held', flush=True); sys.stdin.read()"
     )
     arguments = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -104,7 +106,7 @@ def test_a_data_directory_in_use_is_refused(up, held, how):
     directory, process = held
     result = up("up", "--data", directory.parent, *how)
     assert result.returncode == 1
-    assert f"{directory}: in use by process {process.pid}" in result.stderr
+    assert f"{directory}/onprem.berlin: in use by process {process.pid}" in result.stderr
     assert not (directory / "up.log").exists()
 
 
@@ -114,6 +116,44 @@ def test_a_data_directory_that_cannot_be_made_is_refused(up, tmp_path, how):
     result = up("up", "--data", tmp_path / "file", *how)
     assert result.returncode == 1
     assert "choose another" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("region", "complaint"),
+    [
+        ("no.such", "no region 'no.such' in local: it has aa, bb, cc"),
+        ("bb", "region bb runs elsewhere"),
+        (None, "are on several clusters (10.0.0.1:6379, local): start those of one cluster at a time"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "doctor"])
+def test_regions_that_cannot_be_started_here_are_refused(up, tmp_path, command, region, complaint):
+    file = tmp_path / "federation.yaml"
+    elsewhere = f"{{cluster: elsewhere, peering: 'tcp://b:24499', public_key: '{'k' * 40}'}}"
+    file.write_text(f"regions: {{aa: {{}}, bb: {elsewhere}, cc: {{cluster: '10.0.0.1:6379'}}}}")
+    which = ["--region", region] if region is not None else []
+    result = up(command, "-c", file, "--data", tmp_path / "data", *which)
+    assert (result.returncode, complaint in result.stderr) == (1, True), result.stderr
+
+
+def test_a_region_can_be_started_while_another_runs_and_is_refused_only_if_it_runs_itself(up, held):
+    directory, process = held
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        other = up("up", "--data", directory.parent, "--region", "aws.us-east-1", "--port", port)
+    assert f"port {port} on 127.0.0.1, for the gateway" in other.stderr
+    same = up("up", "--data", directory.parent, "--region", "onprem.berlin", "--port", port)
+    assert f"in use by process {process.pid}" in same.stderr
+
+
+def test_down_of_one_region_leaves_others(up, held):
+    directory, process = held
+    DataDirectory(directory.parent, "local").region("aws.us-east-1")
+    result = up("down", "--data", directory.parent, "--region", "aws.us-east-1")
+    assert (result.returncode, result.stdout, process.poll()) == (0, "aws.us-east-1 does not run\n", None)
+    assert up("down", "--data", directory.parent, "--region", "no.such").returncode == 1
+    result = up("down", "--data", directory.parent, "--region", "onprem.berlin")
+    assert (result.stdout, process.wait(10)) == ("onprem.berlin is down\n", -15)
 
 
 def test_down_ends_the_process_that_holds_the_data_directory(up, held):
@@ -145,8 +185,8 @@ def test_doctor_finds_what_keeps_a_federation_from_working(up, tmp_path):
 def test_doctor_recognises_the_federation_that_runs(up, held):
     directory, process = held
     result = up("doctor", "--data", directory.parent, "--json")
-    found = {each["what"]: each for each in json.loads(result.stdout)}
-    assert found["ports"]["found"] == f"local runs already, as process {process.pid}"
+    found = {each["what"]: each for each in reversed(json.loads(result.stdout))}
+    assert found["ports"]["found"] == f"onprem.berlin runs already, as process {process.pid}"
 
 
 def test_a_killed_runs_directory_and_processes_are_cleared_away(tmp_path):

@@ -114,3 +114,34 @@ def test_phi_is_a_number_whatever_the_clock_does(times, now_ns):
     for time_ns in times:
         detector.answered(time_ns)
     assert detector.phi(now_ns) >= 0
+
+
+def test_whoever_was_stopped_while_it_listened_suspects_nobody():
+    detector = FailureDetector(1.0)
+    for second in range(20):
+        detector.answered(second * NS_PER_S)
+    now_ns = (19 + 300) * NS_PER_S
+    assert detector.phi(now_ns) == math.inf
+    detector.excuse(300 * NS_PER_S)
+    assert detector.phi(now_ns) < 1
+    assert detector.phi(now_ns + 10 * NS_PER_S) > SUSPICION_PHI
+
+
+def test_a_failure_is_no_gap_between_answers_and_the_next_one_is_noticed_as_soon():
+    detector = FailureDetector(1.0)
+    now_ns = 0
+    for silence_s in (1, 1, 1, 1, 60, 1, 1, 1, 90, 1, 1):
+        now_ns += silence_s * NS_PER_S
+        detector.answered(now_ns)
+    assert detector.phi(now_ns + 5 * NS_PER_S) > SUSPICION_PHI
+
+
+def test_phi_is_the_papers():
+    """P_later is the tail of a normal distribution with the window's mean and deviation: 3 deviations → 0.00135."""
+    detector = FailureDetector(1.0)
+    now_ns = 0
+    for place in range(200):
+        now_ns += NS_PER_S * (2 if place % 2 else 4)
+        detector.answered(now_ns)
+    assert detector.phi(now_ns + 3 * NS_PER_S) == pytest.approx(-math.log10(0.5))
+    assert detector.phi(now_ns + 6 * NS_PER_S) == pytest.approx(-math.log10(0.0013499), abs=1e-3)

@@ -23,7 +23,7 @@ from tests.federation.waiting import until
 REGIONS = ("aws.us-east-1", "gcp.europe-west1", "onprem.berlin")
 
 
-def _free_range(count: int) -> int:
+def free_range(count: int) -> int:
     """The first port of a free stretch outside Ray's and the ephemeral ports."""
     for first in range(21_000 + os.getpid() % 50 * 20, 23_900, count):
         probes = []
@@ -46,13 +46,13 @@ class RunningFederation:
     """``fedbus up`` on free ports and a directory of the test's own."""
 
     def __init__(self, directory: Path) -> None:
-        first = _free_range(40)
+        first = free_range(40)
         self.directory = directory
         self.port = first
         self.url = f"http://127.0.0.1:{first}"
         self.file = directory / "federation.yaml"
         regions = {
-            name: {"listen": {"ports": f"{first + 10 + 8 * i}-{first + 17 + 8 * i}"}, "instances": {"max": 4}}
+            name: {"listen": {"ports": f"{first + 10 + 10 * i}-{first + 19 + 10 * i}"}, "instances": {"max": 4}}
             for i, name in enumerate(REGIONS)
         }
         options = {

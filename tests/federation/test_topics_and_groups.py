@@ -3,6 +3,7 @@
 import json
 
 from tests.federation.conftest import REGIONS
+from tests.federation.waiting import until
 
 
 def test_a_policy_is_in_force_everywhere_when_the_command_returns(federation):
@@ -22,7 +23,7 @@ def test_a_policy_is_in_force_everywhere_when_the_command_returns(federation):
 def test_a_group_is_consumed_over_plain_http(federation):
     group = "/v1/subscriptions/over-http"
     made = federation.http.put(group, json={"filter": "plain.>", "ack_deadline_ms": 60_000})
-    assert made.json() == {"group": "over-http", "region": REGIONS[0]}, made.text
+    assert (made.json()["group"], made.json()["region"]) == ("over-http", REGIONS[0]), made.text
     for number in range(5):
         assert federation.publish("plain.a", {"n": number}).status_code == 202
 
@@ -46,3 +47,43 @@ def test_a_group_is_consumed_over_plain_http(federation):
     assert len(pull(5)) == 5
     assert federation.command("subscription", "delete", "over-http").returncode == 0
     assert federation.http.get(group).status_code == 404
+
+
+def test_a_group_is_read_from_anywhere_and_goes_on_where_it_is_moved_to(federation):
+    home = REGIONS[0]
+    made = federation.command("subscription", "set", "moving", "--filter", "moving.>", "--home", home)
+    assert made.returncode == 0, made.stderr
+
+    def shown():
+        return json.loads(federation.command("subscription", "show", "moving", "--json").stdout)
+
+    def published(count):
+        ids = set()
+        for number in range(count):
+            region = REGIONS[number % len(REGIONS)]
+            sent = federation.command("publish", "moving.a", "--data", str(number), "--key", "k", "--region", region)
+            assert sent.returncode == 0, sent.stderr
+            ids.update(sent.stdout.split())
+        return ids
+
+    def read(count, region):
+        how = ("--group", "moving", "--region", region, "--json", "--max", str(count))
+        found = federation.command("subscribe", "moving.>", *how)
+        assert found.returncode == 0, found.stderr
+        return sorted(json.loads(line)["id"] for line in found.stdout.splitlines())
+
+    group = shown()
+    assert (group["region"], group["told_by"], group["term"], len(group["standbys"])) == (home, home, 1, 1)
+    [to] = group["standbys"]
+    first = published(6)
+    assert read(6, to) == sorted(first)  # from the home's instances
+    until(lambda: [each["events"] for each in shown()["unshared"]] == [0], 20, "the standby knows what is settled")
+    moved = federation.command("subscription", "move", "moving", "--to", to)
+    assert moved.returncode == 0, moved.stderr
+    assert moved.stdout == f"group moving is at home in {to}\n"
+    second = published(6)
+    assert read(6, home) == sorted(second)  # nothing is missed, nothing comes again
+    group = shown()
+    assert (group["region"], group["preferred"], group["told_by"]) == (to, to, to)
+    [listed] = [each for each in federation.items("subscriptions") if each["group"] == "moving"]
+    assert listed["region"] == to

@@ -7,9 +7,15 @@ from threading import Event
 from time import monotonic
 
 
-def until(holds: Callable[[], object], timeout_s: float, what: str, explain: Callable[[], object] = lambda: "") -> None:
-    """Return as soon as ``holds()`` is true; fail after ``timeout_s``."""
+def until(
+    holds: Callable[[], object],
+    timeout_s: float,
+    what: str,
+    explain: Callable[[], object] = lambda: "",
+    pause_s: float = 0.1,
+) -> None:
+    """Return as soon as ``holds()`` is true, looked at every ``pause_s``; fail after ``timeout_s``."""
     deadline, pause = monotonic() + timeout_s, Event()
     while not holds():
         assert monotonic() < deadline, f"not within {timeout_s:g} s: {what}. {explain()}"
-        pause.wait(0.1)
+        pause.wait(pause_s)

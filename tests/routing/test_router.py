@@ -91,10 +91,10 @@ def test_the_less_loaded_of_two_is_picked():
 
 def test_the_nearer_of_two_is_picked_and_noise_decides_nothing():
     made = router(table(eu=["b1", "b2"]))
-    made.observe("b1", 0.2)
-    made.observe("b2", 0.4)
+    made.observe("b1", 0.2, 0)
+    made.observe("b2", 0.4, 0)
     assert {made.pick().instance for _ in range(50)} == {"b1", "b2"}
-    made.observe("b2", 80.0)
+    made.observe("b2", 80.0, 0)
     assert {made.pick().instance for _ in range(50)} == {"b1"}
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_region_is_named_with_those_there_are():
 
 def test_only_newer_tables_are_adopted_and_measurements_survive_them():
     made = router(table(version=3, eu=["b1", "b2"]))
-    made.observe("b1", 80.0)
+    made.observe("b1", 80.0, 0)
     assert not made.adopt(table(version=3, eu=["b3"]))
     assert not made.adopt(table(version=2, eu=["b3"]))
     assert made.adopt(table(version=4, eu=["b1", "b3"]))
@@ -171,3 +171,47 @@ def test_a_decision_is_of_the_same_kind_among_a_thousand_instances():
     many = [InstanceRoute(f"i{n}", f"tcp://127.0.0.1:{n}") for n in range(1000)]
     made = router(RoutingTable("f", "eu", 1, [region_route("eu", many)]))
     assert len({made.pick().instance for _ in range(2000)}) > 500
+
+
+def test_other_regions_take_over_by_measured_round_trip_before_distance():
+    def part(name, place, longitude, told_ms=None):
+        return region_route(name, [instance(place)], latitude=50.0, longitude=longitude, round_trip_ms=told_ms)
+
+    parts = [
+        part("eu", "b0", 10.0),
+        part("near", "b1", 12.0, 90.0),
+        part("far", "b2", 60.0),
+        part("told", "b3", 50.0, 20.0),
+    ]
+    made = router(RoutingTable("f", "eu", 1, parts))
+    assert [region for region, _ in made.failover()] == ["eu", "told", "far", "near"]
+    made.observe("b2", 4.0, 0)
+    made.beat(0)
+    assert [region for region, _ in made.failover()] == ["eu", "far", "told", "near"]
+    for name in ("b0", "b2"):
+        made.suspect(name)
+    made.beat(1)
+    assert made.pick().instance == "b3"
+
+
+def test_the_order_of_regions_does_not_follow_every_wobble():
+    made = router(table(eu=["b0"], us=["b1"], ap=["b2"]))
+    made.observe("b1", 20.0, 0)
+    made.observe("b2", 21.0, 0)
+    made.beat(0)
+    before = made.failover()
+    for place in range(1, 50):
+        made.observe("b1", 20.0 + place % 3, place * 10**9)
+        made.beat(place * 10**9)
+        assert made.failover() == before
+
+
+def test_two_that_are_as_good_as_equal_differ_by_what_is_in_flight():
+    made = router(table(eu=["b1", "b2"]))
+    made.observe("b1", 10.0, 0)
+    made.observe("b2", 12.0, 0)
+    for _ in range(40):
+        made.sent(made.pick().instance)
+    in_flight = {row["instance"]: row["in_flight"] for row in made.explain()}
+    assert abs(in_flight["b1"] - in_flight["b2"]) <= 4
+    assert all("b1" in reason or "b2" in reason for reason in made.reasons())

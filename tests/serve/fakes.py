@@ -74,6 +74,16 @@ class FakeBus:
     def taking_instances(self) -> list[str]:
         return self.instances
 
+    def routing(self, key: str | None = None) -> dict[str, object]:
+        if key is not None:
+            return {"region": "onprem.berlin", "key": key, "instance": "b1", "why": "it owns the slot"}
+        routes = [{"region": "onprem.berlin", "instance": "b1", "endpoint": "tcp://h:1", "state": "healthy",
+                   "rtt_ms": 0.4, "score_ms": 1.0, "share": 1.0}]  # fmt: skip
+        return {
+            "region": "onprem.berlin", "told_by": "gateway", "federation": "demo", "version": 7, "routes": routes,
+            "failover": ["onprem.berlin"], "predicted_ms": {"onprem.berlin": 1.0}, "reasons": ["b1, the only one"],
+        }  # fmt: skip
+
     async def close(self) -> None:
         self.instances = []
 
@@ -172,8 +182,11 @@ def view_of(region: str) -> dict[str, list[dict[str, object]]]:
             "region": region, "federation": "demo", "provider": provider, "latitude": place[0],
             "longitude": place[1], "instances": 1, "load_eps": 1234.0, "capacity_eps": 2000.0,
             "published_total": 1_000_000, "delivered_total": 2_500_000, "ledgers": 1, "under_replicated": 1,
+            "geo_waiting_events": 3, "geo_waiting_ms": 1500,
             "as_of": NOW,
-            "links": [{"source": peer, "state": "up", "rate_eps": 12.0, "lag_ms": 40} for peer in peers],
+            "links": [{"source": peer, "state": "up", "rate_eps": 12.0, "lag_ms": 40, "behind_events": 7,
+                       "topics": {"orders.created": 25}} for peer in peers],
+            "recovery_point_ms": 60,
         }],
         "instances": [
             {

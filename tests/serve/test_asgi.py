@@ -88,6 +88,12 @@ async def test_metrics_count_requests_by_status_and_events_by_outcome():
         "fedbus_gateway_publish_seconds_count 4.0",
         "fedbus_gateway_requests_in_flight 0.0",
         'fedbus_ledgers_under_replicated{region="onprem.berlin"} 1.0',
+        'fedbus_geo_waiting_events{region="onprem.berlin"} 3.0',
+        'fedbus_geo_waiting_seconds{region="onprem.berlin"} 1.5',
+        'fedbus_link_lag_seconds{region="onprem.berlin",source="aws.us-east-1"} 0.04',
+        'fedbus_link_behind_events{region="onprem.berlin",source="aws.us-east-1"} 7.0',
+        'fedbus_link_topic_lag_seconds{region="onprem.berlin",source="aws.us-east-1",topic="orders.created"} 0.025',
+        'fedbus_recovery_point_seconds{region="onprem.berlin"} 0.06',
     ):
         assert line in text
 

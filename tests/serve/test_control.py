@@ -154,3 +154,23 @@ async def test_whatever_a_source_raises_is_an_absent_manager(clock):
     cache = ControlCache(Broken(), clock)
     with pytest.raises(UnavailableError, match="RuntimeError"):
         await cache.read("regions", "onprem.berlin")
+
+
+async def test_routing_is_what_the_managers_say_and_what_the_gateway_makes_of_it(http):
+    assert {item["told_by"] for item in (await http.get("/v1/routing")).json()["items"]} <= {"manager"}
+    event = {"specversion": "1.0", "id": "1", "source": "/t", "type": "orders.a", "data": {"a": 1}}
+    headers = {"content-type": "application/cloudevents+json"}
+    assert (await http.post("/v1/topics/orders.a/events", headers=headers, json=event)).status_code == 202
+    page = (await http.get("/v1/routing")).json()
+    (own,) = [item for item in page["items"] if item["told_by"] == "gateway"]
+    assert own["reasons"] == ["b1, the only one"]
+    assert own["predicted_ms"] == {"onprem.berlin": 1.0}
+    assert (own["routes"][0]["score_ms"], own["routes"][0]["share"]) == (1.0, 1.0)
+    other = (await http.get("/v1/routing?region=gcp.asia-east1")).json()
+    assert [item for item in other["items"] if item["told_by"] == "gateway"] == []
+
+
+async def test_where_a_key_goes_can_be_asked(http):
+    found = (await http.get("/v1/routing/keys/customer-7")).json()
+    assert found == {"region": "onprem.berlin", "key": "customer-7", "instance": "b1", "why": "it owns the slot"}
+    assert (await http.get("/v1/routing/keys/a?region=mars")).status_code == 404

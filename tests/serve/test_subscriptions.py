@@ -69,12 +69,46 @@ async def test_one_that_exists_is_changed_where_it_is(http, control):
 
 
 async def test_where_several_regions_have_one_the_caller_says_which(http, control):
-    control.groups[HOME, "g"] = control.groups[OTHER, "g"] = GROUP
+    for region in (HOME, OTHER):
+        control.groups[region, "g"] = GROUP | {"scope": "region", "region": region, "told_by": region}
     answer = await http.delete("/v1/subscriptions/g")
     assert answer.status_code == 409
     assert OTHER in answer.json()["detail"]
     await http.delete("/v1/subscriptions/g", params={"region": OTHER})
     assert control.changes[0][0] == OTHER
+
+
+async def test_what_counts_of_a_group_is_what_its_home_says(http, control):
+    away = GROUP | {"region": OTHER, "told_by": HOME, "term": 2, "backlog_events": 900}
+    control.groups[HOME, "g"] = away
+    control.groups[OTHER, "g"] = away | {"told_by": OTHER, "backlog_events": 3, "standbys": [HOME]}
+    shown = (await http.get("/v1/subscriptions/g")).json()
+    assert (shown["region"], shown["backlog_events"], shown["standbys"]) == (OTHER, 3, [HOME])
+    assert (await http.get("/v1/subscriptions/g", params={"region": HOME})).json()["backlog_events"] == 900
+    del control.groups[OTHER, "g"]
+    control.away = {OTHER}
+    assert (await http.get("/v1/subscriptions/g")).json()["told_by"] == HOME
+
+
+async def test_two_groups_that_regions_made_apart_are_both_there_until_one_is_deleted(http, control):
+    control.groups[HOME, "g"] = GROUP | {"told_by": HOME, "term": 1, "conflict": "…"}
+    control.groups[OTHER, "g"] = GROUP | {"region": OTHER, "told_by": OTHER, "term": 1, "filters": ["b"]}
+    assert (await http.delete("/v1/subscriptions/g")).status_code == 409
+    assert (await http.delete("/v1/subscriptions/g", params={"region": OTHER})).status_code == 200
+
+
+async def test_a_group_is_moved_to_another_home(http, control, group):
+    answer = await http.put("/v1/subscriptions/g/home", json={"region": OTHER})
+    assert answer.status_code == 200, answer.text
+    assert control.changes == [(HOME, "move_group", "g", OTHER)]
+
+
+async def test_a_new_group_can_be_made_elsewhere_or_as_each_regions_own(http, control):
+    await http.put("/v1/subscriptions/g", json={"filter": "a", "home": OTHER})
+    await http.put("/v1/subscriptions/h", json={"filter": "a", "scope": "region"})
+    wanted = [change[3] for change in control.changes]
+    assert (wanted[0]["home"], wanted[1]["scope"]) == (OTHER, "region")
+    assert (await http.put("/v1/subscriptions/i", json={"filter": "a", "home": "nowhere"})).status_code == 404
 
 
 async def test_a_refusal_is_passed_on(http, control):

@@ -46,6 +46,17 @@ async def test_a_policy_is_written_to_every_region(http, control):
     assert control.changes == [(region, "put_topic", "orders.>", rule) for region in REGIONS]
 
 
+async def test_durability_and_its_regions_are_written_and_shown(http, control):
+    body = {"durability": "federation", "regions": list(REGIONS[:2]), "forward": "pinned"}
+    assert (await http.put("/v1/topics/orders.%3E", json=body)).status_code == 200
+    rule = TopicRule(filter="orders.>", forward="pinned", regions=tuple(REGIONS[:2]), durability="federation")
+    assert control.changes[0] == (REGIONS[0], "put_topic", "orders.>", rule)
+    shown = (await http.get("/v1/topics/orders.us")).json()
+    assert (shown["durability"], shown["regions"], shown["forward"]) == ("region", [], "interest")
+    unknown = await http.put("/v1/topics/orders.%3E", json=body | {"regions": ["nowhere.x", REGIONS[0]]})
+    assert (unknown.status_code, unknown.json()["type"]) == (404, "not_found")
+
+
 async def test_a_policy_is_taken_back_in_every_region(http, control):
     assert (await http.delete("/v1/topics/orders.%3E")).status_code == 200
     assert control.changes == [(region, "delete_topic", "orders.>", None) for region in REGIONS]
@@ -62,8 +73,9 @@ async def test_a_tie_is_a_conflict_that_names_both(http, control):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"durability": "federation"}, "durability: acknowledging in a second region is not offered"),
-        ({"regions": ["a"]}, "regions: pinning topics to regions is not offered"),
+        ({"durability": "two"}, "durability"),
+        ({"forward": "pinned"}, "a pinned topic needs regions"),
+        ({"forward": "pinned", "regions": ["a"], "durability": "federation"}, "pinned to one"),
         ({"retention": "7d"}, "retention: Extra inputs are not permitted"),
         ({"retention_ms": 0}, "retention_ms"),
         ({"retention_bytes": -1}, "retention_bytes"),

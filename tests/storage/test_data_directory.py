@@ -14,7 +14,7 @@ HOLD_LOCK = """
 import sys
 from pathlib import Path
 from fedbus.storage.data_directory import DataDirectory
-lock = DataDirectory(Path(sys.argv[1]), "local").lock().acquire()
+lock = DataDirectory(Path(sys.argv[1]), "local").region("onprem.berlin").lock().acquire()
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -77,7 +77,7 @@ def test_a_place_that_cannot_be_written_is_refused_with_a_remedy(tmp_path, place
 
 
 def test_a_second_user_is_refused_by_the_first_ones_process_id(tmp_path):
-    directory = DataDirectory(tmp_path, "local")
+    directory = DataDirectory(tmp_path, "local").region("onprem.berlin")
     with directory.lock() as lock:
         assert lock.holder() == os.getpid()
         with pytest.raises(EnvironmentUnusableError, match=f"in use by process {os.getpid()}"):
@@ -88,7 +88,7 @@ def test_a_second_user_is_refused_by_the_first_ones_process_id(tmp_path):
 
 
 def test_a_killed_process_leaves_no_lock(tmp_path):
-    directory = DataDirectory(tmp_path, "local")
+    directory = DataDirectory(tmp_path, "local").region("onprem.berlin")
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD_LOCK, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

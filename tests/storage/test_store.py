@@ -266,6 +266,16 @@ def test_a_groups_definition_comes_back_as_it_was(store):
         store.groups.swap(group("billing"))
 
 
+def test_of_many_groups_all_are_changed_or_none(store):
+    for name in ("a", "b"):
+        store.groups.add(group(name))
+    swapped = store.groups.swap_all([group("a"), group("b", deleted=True)])
+    assert [each.version for each in swapped] == [2, 2]
+    with pytest.raises(ConflictError):
+        store.groups.swap_all([swapped[0], group("b")])
+    assert [each.version for each in store.groups.all()] == [2, 2]
+
+
 def test_of_deleted_groups_the_newest_are_kept(store):
     for number in range(4):
         store.groups.add(group(f"g{number}", deleted=number != 1, created_ns=NOW_NS + number))

@@ -1,4 +1,4 @@
-"""Who runs a federation on this machine: the process that holds the lock of its data directory."""
+"""Who runs which region on this machine: the process that holds the lock of its data directory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def is_free(directory: Path) -> bool:
 
 
 def running_process(directory: Path) -> psutil.Process | None:
-    """The process that runs the federation of this data directory; None if none does.
+    """The process that runs the region of this data directory; None if none does.
 
     Raises EnvironmentUnusableError if the lock is held by a process that cannot be told, or is not ours.
     """
@@ -41,3 +41,10 @@ def running_process(directory: Path) -> psutil.Process | None:
     if is_free(directory):
         return None
     raise EnvironmentUnusableError(f"{lock.path}: locked by a process that cannot be told; `lsof {lock.path}` names it")
+
+
+def running_regions(directory: Path) -> dict[str, psutil.Process]:
+    """By region who runs it, of the federation of this data directory; raises as :func:`running_process`."""
+    regions = sorted(lock.parent for lock in directory.glob("*/lock"))
+    found = {region.name: running_process(region) for region in regions}
+    return {region: process for region, process in found.items() if process is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -13,34 +13,33 @@ from fedbus.clock import SystemClock
 from fedbus.errors import EnvironmentUnusableError
 from fedbus.options import FederationOptions
 from fedbus_actors.cli.finding import Finding, graded
-from fedbus_actors.cli.holder import running_process
+from fedbus_actors.cli.holder import running_regions
+from fedbus_actors.ports import wanted_ports
+from fedbus_actors.region_keys import public_key
 
 SKEW_WARN_S, SKEW_FAIL_S = 2.0, 30.0  # the header Date has whole seconds
 TIMEOUT_S = 3.0
 
 
-def ports(options: FederationOptions) -> Iterator[Finding]:
-    """What a start would bind; ports of the federation that runs already are its own."""
+def ports(options: FederationOptions, regions: Sequence[str]) -> Iterator[Finding]:
+    """What a start would bind; ports of regions that run already are their own."""
     try:
-        running = running_process(options.data.root / options.name)
+        running = running_regions(options.data.root / options.name)
     except EnvironmentUnusableError as error:
         yield Finding("fail", "federation", error.detail)
         return
-    if running is not None:
-        yield Finding("ok", "ports", f"{options.name} runs already, as process {running.pid}")
-        return
-    wanted = [(options.gateway.host, options.gateway.port, "gateway.port (FEDBUS_GATEWAY__PORT)")]
-    wanted += [
-        (region.listen.host, port, f"regions.{name}.listen.ports")
-        for name, region in options.regions.items()
-        if region.is_local
-        for port in range(region.ports.first, region.ports.first + region.instances.max)
-    ]
-    taken = [(port, key) for host, port, key in wanted if not bindable(host, port)]
-    for port, key in taken:
-        yield Finding("fail", f"port {port}", "in use", f"stop what uses it, or choose another with {key}")
-    if not taken:
-        yield Finding("ok", "ports", f"{len(wanted)} free, the gateway's is {options.gateway.port}")
+    for process in set(running.values()):
+        who = ", ".join(region for region, each in running.items() if each == process)
+        everything = set(running) >= set(options.startable) and len(set(running.values())) == 1
+        yield Finding("ok", "ports", f"{options.name if everything else who} runs already, as process {process.pid}")
+    if stopped := [region for region in regions if region not in running]:
+        wanted = wanted_ports(options, stopped)
+        taken = [(port, key) for host, port, _, key in wanted if not bindable(host, port)]
+        for port, key in taken:
+            yield Finding("fail", f"port {port}", "in use", f"stop what uses it, or choose another with {key}")
+        if not taken:
+            gateway = options.gateway_of(stopped[0])
+            yield Finding("ok", "ports", f"{len(wanted)} free, the gateway's is {gateway.port}")
 
 
 def bindable(host: str, port: int) -> bool:
@@ -79,21 +78,42 @@ def clock_skew(url: str) -> Iterator[Finding]:
     yield Finding(graded(skew_s, SKEW_WARN_S, SKEW_FAIL_S), "clock skew", f"{skew_s:.1f} s to {url}", remedy)
 
 
-def plaintext(options: FederationOptions) -> Iterator[Finding]:
-    """Nothing is encrypted in this version: it should not be reachable from elsewhere."""
-    exposed = [name for name, region in options.regions.items() if not region.is_loopback]
-    exposed += [] if options.gateway.is_loopback else ["gateway"]
+def plaintext(options: FederationOptions, regions: Sequence[str]) -> Iterator[Finding]:
+    """What clients and a region's own instances say is not encrypted: it should not be reachable from elsewhere."""
+    exposed = [name for name in regions if not options.regions[name].is_loopback]
+    exposed += [] if options.gateway_of(regions[0]).is_loopback else ["gateway"]
     if exposed:
         remedy = "everybody who reaches it may read and publish all: keep it in a private network"
         yield Finding("warn", "security", f"{', '.join(exposed)}: beyond this machine, in plain text", remedy)
     else:
-        yield Finding("ok", "security", "no keys needed: everything listens on this machine only")
+        yield Finding("ok", "security", "everything listens on this machine only")
 
 
-def ray_authentication(options: FederationOptions) -> Iterator[Finding]:
+def keys(options: FederationOptions, regions: Sequence[str]) -> Iterator[Finding]:
+    """By which key each region is known: a region without one is not spoken to."""
+    directory = options.data.root / options.name
+    lacking = [
+        name for name, region in options.regions.items()
+        if name not in regions and region.public_key is None and not public_key(directory / name)
+    ]  # fmt: skip
+    for name in regions:
+        own, written = public_key(directory / name), options.regions[name].public_key
+        if own and written is not None and own != written:
+            remedy = f"write {own} there, and tell the other regions, or restore {directory / name}/keys"
+            yield Finding("fail", "keys", f"regions.{name}.public_key is not that of its data directory", remedy)
+    if lacking:
+        remedy = (
+            "write what `fedbus region key` prints there as public_key; on this machine it is made by its first start"
+        )
+        yield Finding("warn", "keys", f"no public key of {', '.join(lacking)}", remedy)
+    else:
+        yield Finding("ok", "keys", f"of {len(options.regions)} region(s); those here get theirs at the first start")
+
+
+def ray_authentication(options: FederationOptions, regions: Sequence[str]) -> Iterator[Finding]:
     """A cluster of ours gets its own token; an existing one needs its mode said explicitly, or joining fails late."""
     mode, token = os.environ.get("RAY_AUTH_MODE"), "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    elsewhere = [name for name, region in options.regions.items() if not region.is_local]
+    elsewhere = [name for name in regions if not options.regions[name].is_local]
     if not elsewhere:
         yield Finding("ok", "Ray token", "made anew for each start of the local cluster")
     elif mode is None:

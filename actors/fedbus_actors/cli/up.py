@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
 from types import FrameType
@@ -23,8 +23,9 @@ from rich.console import Console
 from fedbus.errors import EnvironmentUnusableError
 from fedbus.options import FederationOptions
 from fedbus.storage.data_directory import DataDirectory
-from fedbus_actors.cli.federation_file import federation_options, read_federation
-from fedbus_actors.launch import launch
+from fedbus_actors.cli.federation_file import federation_options, read_federation, region_option
+from fedbus_actors.launch import chosen, launch
+from fedbus_actors.region_keys import public_key
 
 if TYPE_CHECKING:
     from fedbus_actors.federation import Federation
@@ -37,26 +38,34 @@ READY = "ready"
 
 @click.command()
 @federation_options
+@region_option("Start this region alone, with a gateway of its own; may be repeated [default: all not elsewhere].")
 @click.option("--port", type=click.IntRange(1, 65_535), help="Port of the gateway [default: 8000].")
 @click.option(
     "--detach", is_flag=True, help="Return when it is ready; it runs on in the background until `fedbus down`."
 )
 @click.option("--tell", "tell_descriptor", type=int, hidden=True, help="Where a parent reads how far we are.")
-def up(config: Path | None, data: Path | None, port: int | None, *, detach: bool, tell_descriptor: int | None) -> None:
+def up(
+    config: Path | None, data: Path | None, regions: tuple[str, ...], port: int | None, *, detach: bool,
+    tell_descriptor: int | None,
+) -> None:  # fmt: skip
     """Start the regions of a federation file, and serve until Ctrl-C or SIGTERM.
+
+    Regions started together share a Ray cluster and a gateway; those started apart, here or elsewhere, have each their
+    own, and reach one another by their `peering` addresses.
 
     The first Ctrl-C stops it in order, the second at once. FEDBUS_… variables override scalars of the file.
     """
-    options = read_federation(config, data, port)
+    options = read_federation(config, data, port, regions)
+    here = chosen(options, regions)
     if detach:
-        _start_detached(options, config, data, port)
-        click.echo(_addresses(options))
+        _start_detached(options, here, _arguments(config, data, regions, port))
+        click.echo(_addresses(options, here))
         return
     with _telling(tell_descriptor) as tell:
-        raise click.exceptions.Exit(_serve(options, tell))
+        raise click.exceptions.Exit(_serve(options, here, tell))
 
 
-def _serve(options: FederationOptions, tell: Callable[[str], None]) -> int:
+def _serve(options: FederationOptions, regions: Sequence[str], tell: Callable[[str], None]) -> int:
     """Run until a signal; the exit status."""
     console = Console(stderr=True)
 
@@ -68,9 +77,9 @@ def _serve(options: FederationOptions, tell: Callable[[str], None]) -> int:
     federation: Federation | None = None
     signals.then(signals.unwind)
     try:
-        progress(f"starting {options.name}: {', '.join(options.regions)}")
+        progress(f"starting {options.name}: {', '.join(regions)}")
         with console.status("starting …"):
-            federation = launch(options, progress=progress)
+            federation = launch(options, regions, progress=progress)
             federation.start()
     except BaseException as error:
         if signals.received or isinstance(error, SystemExit):  # Ray's own handler exits, while Ray starts
@@ -80,7 +89,7 @@ def _serve(options: FederationOptions, tell: Callable[[str], None]) -> int:
     if signals.received:  # and lost on its way through foreign code
         stopping.set()
     else:
-        click.echo(_addresses(options))
+        click.echo(_addresses(options, regions))
         sys.stdout.flush()
         tell(READY)
     while not stopping.wait(3600.0):
@@ -124,13 +133,16 @@ def _end_at_once(federation: Federation | None) -> NoReturn:
     os._exit(CTRL_C)
 
 
-def _addresses(options: FederationOptions) -> str:
-    url = options.gateway.url
+def _addresses(options: FederationOptions, regions: Sequence[str]) -> str:
+    url = options.gateway_of(regions[0]).url
     fedbus = "fedbus" if url == "http://127.0.0.1:8000" else f"fedbus --url {url}"
+    data = options.data.root / options.name
+    apart = [name for name in regions if len(options.regions) > len(regions)]
     return "\n".join([
         f"gateway    {url}",
         f"dashboard  {url}/",
-        f"data       {options.data.root / options.name}",
+        f"data       {data}",
+        *(f"key        {public_key(data / name)} of {name}, which the other regions have to know" for name in apart),
         "try        " + f"{fedbus} subscribe 'orders.>' --group billing",
         "           " + f"{fedbus} publish orders.created --data '{{\"id\": 1}}'",
         "           " + f"{fedbus} status",
@@ -140,16 +152,24 @@ def _addresses(options: FederationOptions) -> str:
 # -- in the background -------------------------------------------------------------------------------------------------
 
 
-def _start_detached(options: FederationOptions, config: Path | None, data: Path | None, port: int | None) -> None:
+def _arguments(config: Path | None, data: Path | None, regions: Sequence[str], port: int | None) -> list[str]:
+    """What we were called with, wherever it is called from."""
+    arguments = ["--config", str(config.absolute())] if config is not None else []
+    arguments += ["--data", str(data.expanduser().absolute())] if data is not None else []
+    for region in regions:
+        arguments += ["--region", region]
+    return arguments + (["--port", str(port)] if port is not None else [])
+
+
+def _start_detached(options: FederationOptions, regions: Sequence[str], arguments: list[str]) -> None:
     """Start ourselves in the background and wait until it is ready; EnvironmentUnusableError has its last words."""
     directory = DataDirectory(options.data.root, options.name)
-    directory.lock().acquire().release()  # refused here, it does not write into the log of the one that runs
-    log = directory.path / LOG_FILE
+    for region in regions:  # refused here, it does not write into the log of the one that runs
+        directory.region(region).lock().acquire().release()
+    log = (directory.path if set(regions) == set(options.startable) else directory.region(regions[0]).path) / LOG_FILE
     read_end, write_end = os.pipe()
     command = [sys.executable, "-c", "from fedbus.cli.main import main; main()", "up", "--tell", str(write_end)]
-    command += ["--config", str(config.absolute())] if config is not None else []
-    command += ["--data", str(data.expanduser().absolute())] if data is not None else []
-    command += ["--port", str(port)] if port is not None else []
+    command += arguments
     console = Console(stderr=True)
     with log.open("wb") as output:
         process = subprocess.Popen(

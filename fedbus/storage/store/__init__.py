@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedbus.control.sla import Sla
+from fedbus.control.summary import RegionAddress
 from fedbus.control.trigger import Trigger
 from fedbus.control.view import Memory, Override
 from fedbus.ledger_record import LedgerRecord
@@ -62,6 +63,7 @@ class Store:
         self.triggers: Documents[Trigger] = Documents(self.database, "trigger", Trigger)
         self.topics = StoredTopicRules(self.database)
         self.overrides: Documents[Override] = Documents(self.database, "override", Override)
+        self.members: Documents[RegionAddress] = Documents(self.database, "member", RegionAddress)
         self.memories: Documents[Memory] = Documents(self.database, "memory", Memory)
 
     def pass_on(self, records: Sequence[LedgerRecord], receiver: str, heir: str, now_ns: int) -> list[LedgerRecord]:

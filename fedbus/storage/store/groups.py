@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 import sqlalchemy as sa
 
@@ -20,7 +22,10 @@ _groups = sa.Table(
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
-    """``definition``: what instances are told; of a deleted group it stays, so that none of them brings it back."""
+    """``definition``: what instances are told; of a deleted group it stays, so that none of them brings it back.
+
+    ``home_region``: of a group that is each region's own, this one.
+    """
 
     name: str
     definition: GroupRecord
@@ -33,6 +38,11 @@ class Groups(Records[Group]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, _groups, Group)
+
+    def swap_all(self, groups: Sequence[Group]) -> list[Group]:
+        """Store changed groups, all or none, if nobody else changed them; with their new versions."""
+        with self._database.writing() as connection:
+            return [self._swap(connection, group) for group in groups]
 
     def forget_deleted(self, kept: int) -> None:
         """Keep so many of the deleted ones, the newest."""

@@ -52,6 +52,12 @@ class LinkAssignments(Records[LinkAssignment]):
         after = LinkAssignment(origin_ledger, receiver, before.term + 1, now_ns, before.version)
         return self.swap(after)
 
+    def forget(self, origin_ledger: str) -> None:
+        """It has expired at its origin."""
+        with self._database.writing() as connection:
+            table = _link_assignments
+            connection.execute(sa.delete(table).where(table.c.origin_ledger == origin_ledger))
+
     def pass_on(self, connection: sa.Connection, receiver: str, heir: str, now_ns: int) -> None:
         """Hand all that ``receiver`` pulls to ``heir``, under the next term, as a part of a transaction."""
         table = _link_assignments.c

@@ -22,6 +22,7 @@ OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "latency": (*REPLICATED, "rate_eps"),
     "topics": (*REPLICATED, "topics"),
     "fanout": (*REPLICATED, "connections"),
+    "link": ("events", "payload_bytes", "round_s", "rate_eps"),
     "failover": ("replicas",),
     "memory": ("topics",),
     "recovery": ("size_mib",),

@@ -29,6 +29,7 @@ CAPTIONS = {
     "rates.svg": "Events per second, medians; dots are rounds",
     "latency.svg": "Latency from the intended send time, open loop",
     "batches.svg": "Throughput by batch size",
+    "slowed_instance.svg": "Keyless events while an instance is slow",
 }
 
 
@@ -87,7 +88,7 @@ def _run(name: str, run: Mapping[str, Any]) -> str:
         head.append(f"Load average before it: {run['load_average']:.2f}.")
     systems = {"fedbus": run["fedbus"], **run["peers"]}
     if "class" not in run["fedbus"]:
-        rows = [[key, _value(value)] for key, value in run["fedbus"].items()]
+        rows = [[key, _value(value)] for key, value in run["fedbus"].items() if key != "series"]
         return "\n".join([*head, "", _table(["figure", "value"], rows)])
     rows = []
     for system, found in systems.items():

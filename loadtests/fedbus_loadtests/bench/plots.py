@@ -27,7 +27,10 @@ def draw(runs: Runs, directory: Path) -> list[str]:
     )
     directory.mkdir(parents=True, exist_ok=True)
     drawn = []
-    for name, plot in (("bars", _bars), ("rates", _rates), ("latency", _latency), ("batches", _batches)):
+    plots = {
+        "bars": _bars, "rates": _rates, "latency": _latency, "batches": _batches, "slowed_instance": _slowed,
+    }  # fmt: skip
+    for name, plot in plots.items():
         if _save(directory / f"{name}.svg", plot, runs):
             drawn.append(f"{name}.svg")
     return drawn
@@ -97,3 +100,19 @@ def _batches(axes: Axes, runs: Runs) -> bool:
     axes.set(xscale="log", yscale="log", xlabel="events per batch", ylabel="events/s, acknowledged")
     axes.grid(which="both", alpha=0.2)
     return bool(points)
+
+
+def _slowed(axes: Axes, runs: Runs) -> bool:
+    """Share of the keyless events that an instance takes which is slow for a while."""
+    run = runs.get("slowed")
+    if run is None:
+        return False
+    found, instances = run["fedbus"], run["params"]["instances"]
+    axes.axvspan(found["slow_from_s"], found["slow_until_s"], color=COLOURS["redis"], alpha=0.15, linewidth=0,
+                 label=f"it answers {run['params']['delay_ms']:g} ms later")  # fmt: skip
+    axes.axhline(1 / instances, color="grey", linewidth=0.8, linestyle="--", label="an equal share")
+    axes.step([p[0] for p in found["series"]], [p[1] for p in found["series"]], where="post", color=COLOURS["fedbus"],
+              label="share of the slowed instance")  # fmt: skip
+    axes.set(xlabel="s", ylabel=f"share of one of {instances} instances", ylim=(0, 1.5 / instances), xlim=(0, None))
+    axes.legend(frameon=False, fontsize=7, loc="upper right")
+    return True

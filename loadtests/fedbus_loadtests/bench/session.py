@@ -22,8 +22,10 @@ Bench = Callable[[Params, Say], Awaitable[Report]]
 # name → (module, function); imported when run
 BENCHES = {
     "publish": "publish:publish", "consume": "consume:consume", "latency": "latency:latency",
-    "topics": "publish:topics", "fanout": "fanout:fanout", "route": "route:route", "tick": "tick:tick",
-    "memory": "memory:memory", "recovery": "recovery:recovery", "failover": "failover:failover", "http": "http:http",
+    "topics": "publish:topics", "fanout": "fanout:fanout", "route": "route:route", "slowed": "slowed:slowed",
+    "tick": "tick:tick",
+    "link": "link:link", "memory": "memory:memory", "recovery": "recovery:recovery", "failover": "failover:failover",
+    "http": "http:http",
 }  # fmt: skip
 ALONE: dict[str, Any] = {"peers": ()}
 # Each run of a session: its name, its bench, and what differs from the defaults.
@@ -33,7 +35,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "latency": ("latency", {"peers": PEERS, "round_s": 5.0}),
     "topics": ("topics", {"peers": ("nats", "redis")}),
     "fanout": ("fanout", {"peers": ("nats", "redis")}),
+    "link": ("link", ALONE),
     "route": ("route", ALONE),
+    "slowed": ("slowed", {**ALONE, "rounds": 3}),
     "tick": ("tick", ALONE),
     "memory": ("memory", ALONE),
     "recovery": ("recovery", ALONE),

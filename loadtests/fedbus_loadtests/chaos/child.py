@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
@@ -14,12 +15,17 @@ END_S = 15.0
 
 
 class Child:
-    """``python -m module CONFIG``; what it prints on stderr is appended to ``log``."""
+    """``python -m module CONFIG``; what it prints on stderr is appended to ``log``.
 
-    def __init__(self, module: str, config: Path, log: Path, *, answers: bool = False) -> None:
+    ``within``: a command that runs the one behind it elsewhere, as the same process (``ip netns exec NAME``).
+    """
+
+    def __init__(
+        self, module: str, config: Path, log: Path, *, answers: bool = False, within: Sequence[str] = ()
+    ) -> None:
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, str(config)], stdin=subprocess.PIPE,
+                [*within, sys.executable, "-m", module, str(config)], stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if answers else subprocess.DEVNULL, stderr=errors,
             )  # fmt: skip
         self._frozen = False

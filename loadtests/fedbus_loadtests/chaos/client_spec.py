@@ -33,7 +33,8 @@ class PublisherSpec(msgspec.Struct, frozen=True):
 class ReaderSpec(msgspec.Struct, frozen=True):
     """A member of the group ``name``, or (``live``) a stream of that name.
 
-    ``max_deliveries``: after so many an event becomes a dead letter (0: never).
+    ``max_deliveries``: after so many an event becomes a dead letter (0: never). ``home``: the region in which the group
+    begins, where that is part of what is recorded.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ReaderSpec(msgspec.Struct, frozen=True):
     max_in_flight: int = 500
     ack_deadline_ms: int = 4000
     max_deliveries: int = 0
+    home: str = ""
 
 
 class ClientSpec(msgspec.Struct, frozen=True):

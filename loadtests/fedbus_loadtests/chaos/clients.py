@@ -15,7 +15,10 @@ MODULE = "fedbus_loadtests.chaos.client"
 
 
 class Client:
-    """One of them, through its incarnations; each has a history of its own, ``<name>.<number>.jsonl``."""
+    """One of them, through its incarnations; each has a history of its own, ``<name>.<number>.jsonl``.
+
+    ``region``: which it asks for; ``within``: as of :class:`Child`.
+    """
 
     def __init__(
         self,
@@ -25,11 +28,14 @@ class Client:
         *,
         publishers: Sequence[PublisherSpec] = (),
         readers: Sequence[ReaderSpec] = (),
+        region: str = "",
+        within: Sequence[str] = (),
     ) -> None:
         self.name = name
         self.histories: list[Path] = []
         self._folder = folder
-        self._spec = ClientSpec(name, list(urls), "", publishers=list(publishers), readers=list(readers))
+        self._spec = ClientSpec(name, list(urls), "", publishers=list(publishers), readers=list(readers), region=region)
+        self._within = within
         self._child: Child | None = None
 
     @property
@@ -53,7 +59,7 @@ class Client:
         file = self._folder / f"{self.name}.json"
         file.write_bytes(msgspec.json.encode(spec))
         self.histories.append(history)
-        self._child = Child(MODULE, file, self._folder / f"{self.name}.log")
+        self._child = Child(MODULE, file, self._folder / f"{self.name}.log", within=self._within)
 
     def kill(self) -> None:
         """SIGKILL, in the middle of whatever it is doing."""

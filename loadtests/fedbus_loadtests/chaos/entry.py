@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["invoke", "ok", "fail", "info"]
+REGION_FAULTS = frozenset({"region", "cut", "one way"})  # faults that strike whole regions, their targets
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -23,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
       ``id``, ``crc`` (CRC-32C of the data); ok with ``position`` and ``duplicate``. ``idempotent``: by a
       producer whose events count once in the region.
     - ``subscribe``: ``subscription`` (a group's name, or the stream's), ``topic`` (filters, joined by spaces),
-      ``start``, ``live``.
+      ``start``, ``live``; of a group in a mesh also ``target``, its home region.
     - ``deliver`` (ok): what a subscription was handed, with ``position`` and ``delivery``; ``dead`` (ok): a dead letter
       of ``subscription``, by ``id``.
     - ``ack``: ``subscription``, ``id``, ``position``; ok when it is durable (begun: only for what was
@@ -37,6 +38,9 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
       ``position`` at ``target`` is gone; ``report``: ``target`` reports damage in the ledger ``position``;
       ``expire``: the events ``[position, end)`` passed their retention.
     - ``close``: the ledger ``position`` was closed at offset ``end``.
+    - ``gone``: the region ``target`` is lost, ``lag_ms`` is the recovery point it had published; ``back``: it is there
+      again, with its disks. ``move``: the group ``subscription`` is moved to the home ``target`` (begun and ok).
+    - ``forward`` (ok): in the end the place ``into`` of another region's ledger holds this event of ``position``.
     - ``store`` (ok): in the end the disk of ``target`` holds this event; ``copies``: the ledger ``position`` is to be
       whole at each of ``target`` (joined by spaces).
     """
@@ -61,6 +65,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     delivery: int = 0
     target: str = ""
     fault: str = ""
+    into: str = ""
+    lag_ms: int = 0
     detail: str = ""
 
     @property
@@ -86,6 +92,11 @@ def encode(entry: Entry) -> bytes:
 def writer_of(ledger: str) -> str:
     """``region/instance`` of a ledger's id."""
     return ledger.rpartition("/")[0]
+
+
+def region_of(position: str) -> str:
+    """The region in which a position or ledger was born."""
+    return position.partition("/")[0]
 
 
 def epoch_of(ledger: str) -> int:

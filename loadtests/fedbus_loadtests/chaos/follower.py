@@ -11,6 +11,8 @@ from fedbus_loadtests.chaos.entry import decode
 from fedbus_loadtests.chaos.promise import Promise
 from fedbus_loadtests.chaos.published import Published
 
+NEVER_NS = 1 << 63
+
 
 class Follower:
     """Reads every ``*.jsonl`` in ``folder`` from where it stopped."""
@@ -46,7 +48,8 @@ class Follower:
         self._published.see(entry)
         self._delivered.see(entry)
 
-    def missing(self) -> int:
-        """How many deliveries are still due."""
+    def missing(self, before_ns: int = NEVER_NS) -> int:
+        """How many deliveries are still due, of what was acknowledged by then."""
         self.read()
-        return sum(1 for _ in self._delivered.due()) + sum(1 for _ in self._delivered.unsettled())
+        due = sum(any(acked.time_ns <= before_ns for acked in event.acked) for event, _ in self._delivered.due())
+        return due + sum(refused.time_ns <= before_ns for refused, _ in self._delivered.unsettled())

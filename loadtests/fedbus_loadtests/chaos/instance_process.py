@@ -70,6 +70,7 @@ class Steered:
             managed=config.managed,
         )  # fmt: skip
         self.bus = BusInstance(own, on_crash=_died, on_request=_ask)
+        self.bus.apply_topics(1, [], True)
 
     def serve(self, line: bytes) -> None:
         """Carry out one call; what waits for the disk does so beside the others."""

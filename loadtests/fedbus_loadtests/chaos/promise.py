@@ -12,12 +12,18 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 class Promise(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Recorded as the first entry of a run, so that a history can be judged by itself.
 
-    ``replicas``: with 1, events on a disk that was lost or damaged may be missing, if that was reported. ``heal_s``:
-    so many seconds after a healing publishing succeeds again. ``settle_s``: so long after a fault or a healing others
-    may still take over, and count deliveries anew. Fewer events, deliveries or faults than ``least_…`` prove nothing.
+    ``replicas``: with 1, events on a disk that was lost or damaged may be missing, if that was reported.
+    ``synchronous``: filters of topics of which a region that is lost takes nothing with it. ``share_s``: other regions
+    know of an acknowledgement after so long, and ``meet_s`` after a healing of all there were meanwhile. ``heal_s``: so
+    many seconds after a healing publishing succeeds again (of a region: there). ``settle_s``: so long after a fault or
+    a healing others may still take over, and count deliveries anew. Fewer events, deliveries or faults than
+    ``least_…`` prove nothing.
     """
 
     replicas: Literal[1, 2, 3] = 1
+    synchronous: tuple[str, ...] = ()
+    share_s: float = 0.0
+    meet_s: float = 0.0
     heal_s: float = 30.0
     settle_s: float = 0.0
     least_published: Count = 100

@@ -64,7 +64,7 @@ class Reader:
         async with subscription:
             self._recorder.write(
                 "ok", "subscribe", subscription=spec.name, topic=" ".join(spec.filters), start=spec.start,
-                live=spec.live,
+                live=spec.live, target=spec.home,
             )  # fmt: skip
             while not self._stopping:
                 events = await subscription.take(self._at_once(), TAKE_S)

@@ -81,7 +81,7 @@ def judge(history: Iterable[Entry], promise: Promise | None = None) -> Verdict:
         failed=failed,
         delivered=delivered,
         faults={kind: count for kind, count in faults.items() if kind},
-        violations={violations.invariant: violations.count for violations in found},
+        violations=dict(sum((Counter({each.invariant: each.count}) for each in found), Counter())),
         explained=[violation for violations in found for violation in violations.first],
     )
     _add_too_few(verdict, promise)

@@ -59,7 +59,10 @@ def demo_options(scenario: Scenario, data: Path, port: int, instance_port: int) 
                 "scale_in_window": simulated(_SCALE_IN_REAL_S), "scale_in_pause": simulated(_SCALE_IN_REAL_S),
                 "scale_out_pause": simulated(_AGAIN_REAL_S), "repair_after": simulated(_REPAIR_REAL_S),
                 "brake": simulated(_AGAIN_REAL_S),
+                # Three regions share one machine here: room for a lost one would be taken from those that are left.
+                "neighbour_reserve": False,
             },
+            "groups": {"standbys": 0},  # … and who stands by pulls all that the home has: nobody could take its place
             "data": {"directory": str(data)},
         }
     )  # fmt: skip

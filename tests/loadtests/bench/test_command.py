@@ -57,6 +57,9 @@ def test_fanout_and_topics(needs):
 
 def test_benches_without_peers():
     assert measured("route", "--rounds", 1)["fedbus"]["p50_us"] > 0
+    linked = measured("link", "--rounds", 1, "--events", 500, "--round-s", 0.2)
+    assert linked["ratio"]["local"] > 0
+    assert linked["fedbus"]["added_p50_ms"] < linked["fedbus"]["delivered_p50_ms"]
     assert measured("tick", "--rounds", 1)["fedbus"]["p50_s"] > 0
     assert measured("memory", "--topics", 100)["fedbus"]["idle_mib"] > 0
     recovered = measured("recovery", "--size-mib", 2, "--rounds", 1)["fedbus"]

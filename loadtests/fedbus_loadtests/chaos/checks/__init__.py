@@ -1,4 +1,4 @@
-"""The invariants V1 to V8, V10 and V12, one file each; all of them read the merged history once, in order."""
+"""The invariants V1 to V10 and V12, one file each; all of them read the merged history once, in order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fedbus_loadtests.chaos.checks.delivered import Delivered
 from fedbus_loadtests.chaos.checks.epochs import NewestEpoch
 from fedbus_loadtests.chaos.checks.forward import Forward
 from fedbus_loadtests.chaos.checks.healing import Healed
+from fedbus_loadtests.chaos.checks.homes import Homes, Shared
+from fedbus_loadtests.chaos.checks.links import Links
 from fedbus_loadtests.chaos.checks.once import Once
 from fedbus_loadtests.chaos.checks.order import KeyOrder
 from fedbus_loadtests.chaos.checks.positions import OneEventPerPosition
@@ -34,12 +36,16 @@ class Check(Protocol):
 
 def all_checks(promise: Promise, published: Published) -> list[Check]:
     """One of each."""
+    homes = Homes(promise)
     return [
         Delivered(promise, published),
         PublishedContent(published),
         OneEventPerPosition(),
         KeyOrder(published),
-        Once(promise, published),
+        Once(promise, published, homes),
+        homes,
+        Shared(homes),
+        Links(promise, published, homes),
         Forward(published),
         NewestEpoch(published),
         DamageReported(),

@@ -17,7 +17,7 @@ class AbsentAfterFail:
 
     def see(self, entry: Entry) -> None:
         """Remember what exists."""
-        if entry.operation in ("deliver", "store", "dead"):
+        if entry.operation in ("deliver", "store", "forward", "dead"):
             self._seen.setdefault(entry.id, entry)
 
     def end(self) -> None:

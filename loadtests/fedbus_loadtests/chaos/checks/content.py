@@ -16,7 +16,7 @@ class PublishedContent:
 
     def see(self, entry: Entry) -> None:
         """Compare what came out with what went in."""
-        if entry.operation not in ("deliver", "store", "dead"):
+        if entry.operation not in ("deliver", "store", "forward", "dead"):
             return
         publication = self._published.by_id.get(entry.id)
         where = entry.subscription or entry.target

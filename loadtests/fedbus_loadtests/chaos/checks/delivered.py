@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fedbus.topic import FilterSet
-from fedbus_loadtests.chaos.entry import Entry
+from fedbus_loadtests.chaos.entry import Entry, region_of
 from fedbus_loadtests.chaos.promise import Promise
 from fedbus_loadtests.chaos.published import Publication, Published
 from fedbus_loadtests.chaos.violation import Violations
+
+NS_PER_MS = 1_000_000
 
 
 class DurableSubscription:
@@ -29,7 +31,10 @@ class DurableSubscription:
 
 
 class Delivered:
-    """With one copy, what was on a lost or damaged disk may be missing; V8 sees to it that damage is reported."""
+    """With one copy, what was on a lost or damaged disk may be missing; V8 sees to it that damage is reported.
+
+    Of a region that is gone what is younger than its published recovery point may be, nothing of a synchronous topic.
+    """
 
     def __init__(self, promise: Promise, published: Published) -> None:
         self.violations = Violations("V1")
@@ -37,6 +42,8 @@ class Delivered:
         self._published = published
         self._subscriptions: dict[str, DurableSubscription] = {}
         self._gone: dict[str, list[tuple[int, int]]] = {}  # ledger → offsets that may be missing
+        self._synchronous = FilterSet(promise.synchronous)
+        self._away: dict[str, Entry] = {}  # region → since when it is gone
 
     def see(self, entry: Entry) -> None:
         """Collect what arrived, and what may be missing."""
@@ -47,6 +54,10 @@ class Delivered:
                 self._arrived(self._subscriptions[entry.subscription], entry)
         elif entry.operation == "expire" or (entry.operation == "damage" and self._one_copy):
             self._gone.setdefault(entry.ledger, []).append((entry.offset, entry.end))
+        elif entry.operation == "gone":
+            self._away[entry.target] = entry
+        elif entry.operation == "back":
+            self._away.pop(entry.target, None)
         elif entry.operation == "lose" and self._one_copy:
             self._gone.setdefault(entry.position, []).append((0, 1 << 63))
 
@@ -70,7 +81,7 @@ class Delivered:
     def due(self) -> Iterator[tuple[Publication, DurableSubscription]]:
         """What is acknowledged and has not arrived where it should."""
         for publication in self._published.by_id.values():
-            if not publication.acked or all(self._may_be_gone(acked) for acked in publication.acked):
+            if not publication.acked or all(self._excused(publication, acked) for acked in publication.acked):
                 continue
             for subscription in self._subscriptions.values():
                 if publication.invoked.id not in subscription.got and subscription.claims(publication):
@@ -88,6 +99,13 @@ class Delivered:
             name = subscription.subscribed.subscription
             text = f"{refused.id} was given back by {name} and is neither acknowledged nor a dead letter"
             self.violations.add(text, refused)
+
+    def _excused(self, publication: Publication, acked: Entry) -> bool:
+        if self._may_be_gone(acked):
+            return True
+        gone = self._away.get(region_of(acked.position))
+        synchronous = self._synchronous.matches(publication.invoked.topic)
+        return gone is not None and not synchronous and acked.time_ns >= gone.time_ns - gone.lag_ms * NS_PER_MS
 
     def _may_be_gone(self, acked: Entry) -> bool:
         gone = self._gone.get(acked.ledger)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedbus_loadtests.chaos.entry import Entry
+from fedbus_loadtests.chaos.entry import REGION_FAULTS, Entry, region_of
 from fedbus_loadtests.chaos.promise import Promise
 from fedbus_loadtests.chaos.published import Published
 from fedbus_loadtests.chaos.violation import Violations
@@ -27,7 +27,7 @@ class Healed:
             self._healed.append(entry)
         elif entry.operation == "publish" and entry.kind == "ok" and self._healed:
             began_ns = self._published.by_id[entry.id].tries[entry.process].time_ns
-            for heal in [heal for heal in self._healed if heal.time_ns <= began_ns]:
+            for heal in [heal for heal in self._healed if heal.time_ns <= began_ns and _shows(entry, heal)]:
                 self._healed.remove(heal)
                 if entry.time_ns - heal.time_ns > self._limit_ns:
                     late_s = (entry.time_ns - heal.time_ns) / NS_PER_S
@@ -52,3 +52,8 @@ class Healed:
                         f"the copies of {copies.position} at {most} ({len(held[most])} events) and {holder} "
                         f"({len(events)}) differ, first at offset {offset} ({id})", copies,
                     )  # fmt: skip
+
+
+def _shows(success: Entry, heal: Entry) -> bool:
+    """A region is healed when publishing succeeds there."""
+    return heal.fault not in REGION_FAULTS or region_of(success.position) in heal.target.split()

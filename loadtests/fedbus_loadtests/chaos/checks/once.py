@@ -5,12 +5,11 @@ Of an idempotent producer (``idempotent=True``) one *delivered* position per eve
 
 from __future__ import annotations
 
+from fedbus_loadtests.chaos.checks.homes import NS_PER_S, Homes
 from fedbus_loadtests.chaos.entry import Entry, writer_of
 from fedbus_loadtests.chaos.promise import Promise
 from fedbus_loadtests.chaos.published import Published
 from fedbus_loadtests.chaos.violation import Violations
-
-NS_PER_S = 1_000_000_000
 
 Seen = tuple[str, str]  # subscription, position
 
@@ -21,13 +20,14 @@ class Once:
     A delivery may have been on its way when the ack became durable. It certainly was not if its member had got, over
     the same way, an event of the same ledger that was published only after that ack; the order of a session shows it.
     Every delivery of a position has a number of its own; they may begin again after a fault, when the one who counted
-    is gone.
+    is gone. Groups that change their home are another matter meanwhile: see ``homes.py``.
     """
 
-    def __init__(self, promise: Promise, published: Published) -> None:
+    def __init__(self, promise: Promise, published: Published, homes: Homes) -> None:
         self.violations = Violations("V5")
         self._settle_ns = round(promise.settle_s * NS_PER_S)
         self._published = published
+        self._homes = homes
         self._places: dict[str, dict[str, Entry]] = {}  # id → position → first seen there
         self._lost: dict[str, int] = {}  # ledger → when its writer lost it
         self._acked: dict[Seen, Entry] = {}
@@ -63,12 +63,12 @@ class Once:
         number = (*seen, entry.delivery)
         acked, last = self._acked.get(seen), self._last.get(number)
         way = (entry.process, entry.subscription, entry.ledger)
-        if acked is not None and acked.time_ns < self._youngest_ns.get(way, -1):
+        if acked is not None and acked.time_ns < self._youngest_ns.get(way, -1) and self._sure(acked, entry):
             self.violations.add(
                 f"{entry.subscription} got {entry.position} again, as delivery {entry.delivery}, after its ack was "
                 "durable", acked, entry,
             )  # fmt: skip
-        if last is not None and self._fault_ns + self._settle_ns < last.time_ns:
+        if last is not None and self._fault_ns + self._settle_ns < last.time_ns and self._sure(last, entry):
             self.violations.add(
                 f"{entry.subscription} got {entry.position} twice as delivery {entry.delivery}", last, entry
             )
@@ -76,6 +76,9 @@ class Once:
         publication = self._published.by_id.get(entry.id)
         if publication is not None:
             self._youngest_ns[way] = max(self._youngest_ns.get(way, -1), publication.invoked.time_ns)
+
+    def _sure(self, before: Entry, after: Entry) -> bool:
+        return not self._homes.unsure(after.subscription, before.time_ns, after.time_ns)
 
     def end(self) -> None:
         """Compare how often an event was tried with how often it is there, by owner."""

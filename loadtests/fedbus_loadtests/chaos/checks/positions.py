@@ -15,7 +15,7 @@ class OneEventPerPosition:
 
     def see(self, entry: Entry) -> None:
         """Whatever says what is at a position must say the same."""
-        if entry.kind == "ok" and entry.operation in ("publish", "deliver", "store"):
+        if entry.kind == "ok" and entry.operation in ("publish", "deliver", "store", "forward"):
             first = self._first.setdefault(entry.position, entry)
             if first.id != entry.id:
                 self.violations.add(f"{entry.position} is {first.id} and {entry.id}", first, entry)
