@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import queue
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +23,7 @@ from fedbus.storage.store import Store
 from fedbus.threads import spawn
 from fedbus_actors.bus_instance import BusInstance, InstanceConfig
 from fedbus_actors.region_ledgers import Kept, LedgerKeeper
+from tests.federation.waiting import until as wait_until
 
 REGION = "here.a"
 STEP_S = 0.02
@@ -174,15 +173,12 @@ class ManagedRegion:
 
     def until(self, condition: Callable[[], Any], what: str = "") -> Any:
         """What the condition says once it is true."""
-        deadline = time.monotonic() + DEADLINE_S
-        for pause in itertools.repeat(0.01):
-            found = condition()
-            if found:
-                return found
+
+        def found() -> Any:
             assert not self.failures, self.failures
-            assert time.monotonic() < deadline, f"{what}: {self.keeper.plan.waiting}, {self.notes[-5:]}"
-            time.sleep(pause)
-        return None
+            return condition()
+
+        return wait_until(found, DEADLINE_S, what, lambda: (self.keeper.plan.waiting, self.notes[-5:]), pause_s=0.01)
 
     def writing(self, name: str) -> str:
         """The ledger the instance writes, once it does."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from fedbus.errors import NotFoundError
 from fedbus_actors.peering import Peering
 from fedbus_actors.peering_thread import PeeringConfig
 from fedbus_actors.region_keys import KeyPair, new_key_pair
+from tests.federation.waiting import until as wait_until
 
 DEADLINE_S = 20.0
 SETTINGS = PeeringSettings(
@@ -25,11 +25,7 @@ SETTINGS = PeeringSettings(
 
 def until(condition: Callable[[], Any], what: str = "") -> Any:
     """What the condition says once it is true."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-    return found
+    return wait_until(condition, DEADLINE_S, what, pause_s=0.01)
 
 
 def summary(region: str, load_eps: float = 0.0) -> RegionSummary:

@@ -92,6 +92,10 @@ class BusUnderTest(System):
         """A bus of this process."""
         return fedbus.connect(self.url)
 
+    def connect_there(self) -> Bus:
+        """A bus where what was published is to be delivered."""
+        return self.connect()
+
     async def publish(self, load: Load) -> Sample:
         """One producer, with its defaults unless ``tuning`` says ``batch_events``; flushed at the end."""
         pairs = load.pairs()
@@ -130,7 +134,7 @@ class BusUnderTest(System):
         """``bus.publish`` per event, and a live subscription on a connection of its own."""
         run = OpenLoop(load, rate_eps)
         topic = load.topics[0]
-        async with self.connect() as bus, self.connect() as other, other.subscribe(topic) as subscription:
+        async with self.connect() as bus, self.connect_there() as other, other.subscribe(topic) as subscription:
             await bus.publish("warm.up", b"")
 
             async def read() -> None:

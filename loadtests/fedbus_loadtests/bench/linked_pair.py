@@ -15,7 +15,6 @@ from fedbus.client.producer import BATCH_EVENTS, LINGER_MS
 from fedbus.errors import UnavailableError
 from fedbus_actors.region_keys import open_keys
 from fedbus_loadtests.bench.bus_under_test import STOP_INSTANCE_S, BusUnderTest
-from fedbus_loadtests.bench.open_loop import OpenLoop
 from fedbus_loadtests.bench.server_process import ServerProcess
 from fedbus_loadtests.bench.system import About, Load, Sample, Stopwatch
 
@@ -85,25 +84,12 @@ class LinkedPair(BusUnderTest):
 
     async def latency(self, load: Load, rate_eps: float) -> Sample:
         """Published at the origin, delivered by the receiver to a live subscription there."""
-        run = OpenLoop(load, rate_eps)
-        topic = load.topics[0]
         with Counting(self.there) as counting:
             await counting.until_linked()
-        async with self.connect() as bus, self.connect_there() as other, other.subscribe(topic) as subscription:
-            await bus.publish("warm.up", b"")
-
-            async def read() -> None:
-                async for event in subscription:
-                    run.delivered(event.payload or b"")
-
-            reading = asyncio.create_task(read())
-            try:
-                return await run.run(lambda payload: bus.publish(topic, payload))
-            finally:
-                reading.cancel()
+        return await super().latency(load, rate_eps)
 
     def connect_there(self) -> Bus:
-        """A bus at the receiver."""
+        """At the receiver."""
         return fedbus.connect(self.there)
 
 
