@@ -5,6 +5,8 @@ SHELL := /bin/sh
 
 # Passed through to the command behind the target: make test ARGS="-k ledger", make demo ARGS="--trace load.csv"
 ARGS ?=
+# Where `make sim` finds load series, CSV files with the columns ds,y; none come with the project.
+TRACES ?= traces
 
 BIN   := .venv/bin
 STAMP := .venv/.set-up
@@ -43,8 +45,8 @@ bench: $(STAMP) ## benchmarks side by side with the peers installed, and docs/be
 chaos: $(STAMP) ## an hour of faults, checked from recorded histories (ARGS="--minutes 5 --seed 7 --faults kill,stop")
 	@$(BIN)/python -m fedbus_loadtests.chaos run $(ARGS)
 
-sim: ## the deterministic simulation from a seed (not yet)
-	@echo "make sim: comes with the simulated world of clock, network and disk" >&2; exit 2
+sim: $(STAMP) ## the bars of prediction on every series of a directory (make sim TRACES=DIR), at 2, 5 and 10 minutes' delay
+	@$(BIN)/python -m fedbus_actors.cli.simulate_bars '$(TRACES)' $(ARGS)
 
 docs: ## the reference generated from code (not yet)
 	@echo "make docs: comes with the generated reference; what is written by hand is in docs/" >&2; exit 2

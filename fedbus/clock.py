@@ -14,6 +14,11 @@ from typing import Protocol
 NS_PER_S = 1_000_000_000
 
 
+def cpu_s() -> float:
+    """CPU seconds this process has used so far, all threads; only differences mean something."""
+    return time.process_time()
+
+
 class Clock(Protocol):
     """A source of time. Wall time may jump (it names moments), monotonic time never goes back (it measures)."""
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from fedbus.clock import NS_PER_S
 from fedbus.control import plan as planning
+from fedbus.control.calibration import calibrated_sizes
+from fedbus.control.capacity import Capacity
 from fedbus.control.sla import Sla
 from fedbus.control.trigger import Trigger
-from fedbus.control.view import InstanceView, Memory, PeerSummary, RegionView
-from fedbus.storage.store import ResourceMetrics
+from fedbus.control.view import InstanceView, Memory, PeerSummary, PlanSettings, RegionView
+from fedbus.control.violations import Service
 from fedbus_actors.fleet import Member
 from fedbus_actors.region import Region
+from fedbus_actors.region_experience import RegionExperience
 
-METRICS_KEPT_NS = 2 * 86_400 * NS_PER_S
 GENERATIONS_PER_EPOCH = 10**9  # a successor never gives a directive an id that is there already
 
 
@@ -26,6 +28,7 @@ class ControlTick:
     def __init__(self, region: Region) -> None:
         self._region = region
         self._generation = region.epoch * GENERATIONS_PER_EPOCH
+        self._experience = RegionExperience(region.load)
 
     def run(self) -> None:
         """One round of the control loop, in the order of the design."""
@@ -34,36 +37,25 @@ class ControlTick:
         slas = self.retrieve_sla_requirements()
         triggers = self._region.triggers()
         self._region.forecasts.step(self._region.load, triggers)
-        view, settings = self._view(slas, triggers), self._region.options.manager.plan_settings()
+        settings = self._region.options.manager.plan_settings()
+        view = self._view(slas, triggers, settings)
         now_ns = self._region.clock.now_ns()
         self._generation += 1
         requirements = planning.retrieve_sla_requirements(view)
         predicted = planning.predict_event_load(view, now_ns, requirements, settings)
         required = planning.calculate_required_bus_capacity(view, now_ns, predicted, requirements, settings)
-        capacity = planning.get_current_bus_capacity(view, now_ns, settings)
+        capacity = planning.get_current_bus_capacity(view, now_ns, settings, required.size)
         plan = planning.calculate_scaling_directives(view, now_ns, self._generation, required, capacity, settings)
         self.apply_scaling_directives(plan)
-        needed_eps = max((demand.eps for demand in predicted.demands), default=0.0) / required.target_utilization
-        self.log_metrics_and_status(plan, capacity.eps, needed_eps)
+        utilization = required.target_utilization
+        eps, bps = capacity.eps * utilization, capacity.bps * utilization
+        self._experience.serves(Service(now_ns, eps, bps, required.follows_forecast))
+        needed_eps = max((demand.eps for demand in predicted.demands), default=0.0) / utilization
+        self.log_metrics_and_status(plan, capacity, needed_eps)
 
     def collect_resource_metrics(self) -> None:
         """CPU, memory and network of every instance that has just reported, to the store."""
-        now_ns = self._region.clock.now_ns()
-        readings = [
-            ResourceMetrics(
-                scope=f"instance/{member.record.id}",
-                time_ns=now_ns,
-                cpu_share=member.report.usage.cpu_share,
-                memory_bytes=member.report.usage.memory_bytes,
-                received_bytes_per_s=member.report.usage.node_received_bytes_per_s,
-                sent_bytes_per_s=member.report.usage.node_sent_bytes_per_s,
-            )
-            for member in self._region.fleet.members.values()
-            if member.fresh and member.report is not None
-        ]
-        if readings:
-            self._region.store.resource_metrics.record(readings)
-            self._region.store.resource_metrics.drop_before(now_ns - METRICS_KEPT_NS)
+        self._region.resources.collect(self._region.fleet.members.values())
 
     def retrieve_event_load_history(self) -> None:
         """Counters of the instances to slots of load history."""
@@ -73,15 +65,24 @@ class ControlTick:
         """The SLAs in force."""
         return self._region.slas()
 
-    def _view(self, slas: tuple[Sla, ...], triggers: tuple[Trigger, ...]) -> RegionView:
-        options = self._region.own_options
-        memory, override = (
-            self._region.store.memories.find(self._region.name),
-            self._region.store.overrides.find(self._region.name),
-        )
+    def _memory(self, slas: tuple[Sla, ...]) -> Memory:
+        """What the plan remembers, with what was learned since."""
+        found = self._region.store.memories.find(self._region.name)
+        declared = self._region.own_options.capacities() if self._region.options.manager.calibrate else ()
+        return self._experience.added_to(
+            found.body if found is not None else Memory(), self._region.fleet.members.values(), declared, slas,
+            self._region.clock.now_ns(),
+        )  # fmt: skip
+
+    def _view(self, slas: tuple[Sla, ...], triggers: tuple[Trigger, ...], settings: PlanSettings) -> RegionView:
+        options, memory, now_ns = self._region.own_options, self._memory(slas), self._region.clock.now_ns()
+        lead_s = self._region.forecasts.lead_s
+        until_ns = now_ns + round(max(lead_s, settings.scale_in_lookahead_s) * NS_PER_S) + 1
+        self._region.expected = self._region.outlook.expect(self._region.load.history, triggers, now_ns, until_ns)
+        override = self._region.store.overrides.find(self._region.name)
         return RegionView(
             region=self._region.name,
-            sizes=options.capacities(),
+            sizes=calibrated_sizes(options.capacities(), memory.calibrations),
             size=options.instances.size,
             minimum=options.instances.min,
             maximum=options.instances.max,
@@ -91,11 +92,11 @@ class ControlTick:
             metrics_complete=self._region.load.complete,
             forecast=self._region.forecasts.forecast,
             slas=slas,
-            triggers=triggers,
+            expected=self._region.expected,
             peers=self._peers(),
-            provisioning_lead_s=self._region.options.forecasting.lead_ms / 1000,
+            provisioning_lead_s=lead_s,
             override=override.body if override is not None else None,
-            memory=memory.body if memory is not None else Memory(),
+            memory=memory,
             target_utilization=self._region.options.manager.target_utilization,
         )  # fmt: skip
 
@@ -135,10 +136,11 @@ class ControlTick:
                 self._region.note("directive", f"{directive.action} ({directive.cause}): {directive.reason}")
                 self._region.fleet.begin(directive)
 
-    def log_metrics_and_status(self, plan: planning.RegionPlan, capacity_eps: float, required_eps: float) -> None:
+    def log_metrics_and_status(self, plan: planning.RegionPlan, capacity: Capacity, required_eps: float) -> None:
         """Remember what was decided and why; a sentence goes to the log when it changes."""
-        self._region.capacity_eps, self._region.required_eps = capacity_eps, required_eps
-        self._region.capacity_history.append((self._region.clock.now_ns(), capacity_eps))
+        self._region.capacity_eps, self._region.required_eps = capacity.eps, required_eps
+        self._region.decision = plan.decision
+        self._region.capacity.serve(self._region.clock.now_ns(), capacity.eps, capacity.in_service)
         if plan.explanation != self._region.explanation:
             self._region.explanation = plan.explanation
             self._region.note("plan", plan.explanation)

@@ -13,12 +13,16 @@ import ray
 from fedbus.clock import Clock
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.forecast.settings import EngineSettings
+from fedbus.control.lead import provisioning_lead_s
 from fedbus.control.trigger import Trigger
 from fedbus.options.control import ForecastingOptions
 from fedbus.storage.store import Store
 from fedbus_actors import remote
 from fedbus_actors.forecast_request import ForecastAnswer, ForecastRequest
 from fedbus_actors.region_load import RegionLoad
+
+#: Where to look for the last creates.
+DIRECTIVES = 60
 
 
 class ForecastClient:
@@ -35,6 +39,8 @@ class ForecastClient:
             lead_s=options.lead_ms / 1000,
         )  # fmt: skip
         self._known_until_ns = 0
+        self.lead_s = self._measured_lead_s()
+        """What provisioning takes, as far ahead of a load as it has to be ordered for."""
         self._asked: Any = None
         self._asked_ns = -(10**20)
         self.forecast: Forecast | None = store.forecasts.latest(region)
@@ -54,14 +60,18 @@ class ForecastClient:
             return
         handle = remote.find(self._name)
         if handle is not None:
-            self._asked_ns = now_ns
+            self._asked_ns, self.lead_s = now_ns, self._measured_lead_s()
             self._asked = handle.forecast.remote(self._request(load, triggers, now_ns))
 
     def _request(self, load: RegionLoad, triggers: tuple[Trigger, ...], now_ns: int) -> ForecastRequest:
         return ForecastRequest(
             self._region, load.slot_s, self._known_until_ns, load.since(self._known_until_ns), triggers, now_ns,
-            self._options.horizon_ms / 1000, self._settings,
+            self._options.horizon_ms / 1000, self.lead_s, self._settings,
         )  # fmt: skip
+
+    def _measured_lead_s(self) -> float:
+        newest = self._store.directives.recent(self._region, DIRECTIVES)
+        return provisioning_lead_s(newest, self._options.lead_ms / 1000, self._options.horizon_ms / 2000)
 
     def _take(self, reference: Any) -> None:
         try:

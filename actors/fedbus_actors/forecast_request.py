@@ -11,7 +11,10 @@ from fedbus.control.trigger import Trigger
 
 
 class ForecastRequest(msgspec.Struct, frozen=True):
-    """What a region asks: ``samples`` from ``known_until_ns`` on (0: all there is), and how far to look."""
+    """What a region asks: ``samples`` from ``known_until_ns`` on (0: all there is), and how far to look.
+
+    ``lead_s``: what provisioning takes now, by which models are compared.
+    """
 
     region: str
     slot_s: int
@@ -20,6 +23,7 @@ class ForecastRequest(msgspec.Struct, frozen=True):
     triggers: tuple[Trigger, ...]
     now_ns: int
     horizon_s: float
+    lead_s: float
     settings: EngineSettings
 
 

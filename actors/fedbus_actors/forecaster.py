@@ -56,7 +56,7 @@ class Forecaster:
             if not region.fitting and region.engine.fit_due(request.now_ns):
                 region.fitting = True
                 self._fits.put((request.region, request.triggers))
-            forecast = region.engine.forecast(request.now_ns, request.horizon_s)
+            forecast = region.engine.forecast(request.now_ns, request.horizon_s, request.lead_s)
             return ForecastAnswer(region.history.end_ns, forecast)
 
     def ready(self) -> bool:

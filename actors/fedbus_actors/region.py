@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import deque
 from pathlib import Path
 
 from fedbus.clock import Clock, SystemClock
+from fedbus.control.decision import Decision
+from fedbus.control.expected import Expected
+from fedbus.control.outlook import Outlook
 from fedbus.control.sla import Sla
 from fedbus.control.trigger import Trigger
 from fedbus.options.federation import FederationOptions
@@ -23,15 +25,15 @@ from fedbus_actors.fleet import Fleet
 from fedbus_actors.forecast_client import ForecastClient
 from fedbus_actors.provisioner import RayProvisioner
 from fedbus_actors.region_addresses import RegionAddresses
+from fedbus_actors.region_capacity import RegionCapacity
 from fedbus_actors.region_groups import RegionGroups
 from fedbus_actors.region_keys import open_keys
 from fedbus_actors.region_ledgers import LedgerKeeper
 from fedbus_actors.region_links import RegionLinks
 from fedbus_actors.region_load import RegionLoad
 from fedbus_actors.region_peering import make_peering
+from fedbus_actors.region_resources import RegionResources
 from fedbus_actors.region_topics import RegionTopics
-
-CAPACITY_POINTS = 4000
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +65,17 @@ class Region:
             self.note,
         )  # fmt: skip
         self.load = RegionLoad(name, options.forecasting, self.store, clock)
+        self.resources = RegionResources(name, options.forecasting.slot_s, self.store, clock)
         self.forecasts = ForecastClient(options.name, name, options.forecasting, self.store, clock)
+        self.outlook = Outlook(name)
         self.table: RoutingTable | None = None
         self.capacity_eps = 0.0
         self.required_eps: float | None = None
         self.explanation = ""
-        self.capacity_history: deque[tuple[int, float]] = deque(maxlen=CAPACITY_POINTS)
+        self.expected: tuple[Expected, ...] = ()
+        """What triggers make one expect, as the last plan saw it."""
+        self.decision: Decision | None = None  # the plan's last one, as data
+        self.capacity = RegionCapacity(name, self.store, clock.now_ns())
         self.note("manager", f"manager of {name} acts under epoch {self.epoch}")
 
     @property

@@ -66,7 +66,11 @@ class RegionChanges:
         return {}
 
     def _put_trigger(self, _: str, trigger: Trigger) -> Answer:
-        self._store.triggers.put(trigger.id, trigger, self._region.clock.now_ns())
+        now_ns = self._region.clock.now_ns()
+        known = self._store.triggers.find(trigger.id)
+        if known is not None:  # announced again for its next time: what it brought the last times is learned from
+            trigger = trigger.after(known.body, now_ns)
+        self._store.triggers.put(trigger.id, trigger, now_ns)
         return {}
 
     def _delete_trigger(self, name: str, _: Any) -> Answer:

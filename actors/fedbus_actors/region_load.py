@@ -17,6 +17,8 @@ OBSERVED_SLOTS = 2
 RATE_SLOTS = 0.5
 #: A report is taken at the latest in the poll after the one it was asked for.
 LONGEST_WAIT_NS = 3_000_000_000
+#: Forgetting what is old looks at every series of the store.
+RETAIN_EVERY_NS = 3_600_000_000_000
 
 
 class RegionLoad:
@@ -34,6 +36,7 @@ class RegionLoad:
         self.history = LoadHistory(self.slot_s, options.history_ms // options.slot_ms)
         since_ns = now_ns - options.history_ms * 1_000_000
         self.history.extend(store.load_history.between(region, self.slot_s, since_ns, now_ns))
+        self._retained_ns = 0
         self._before: dict[str, CounterReading] = {}
         self._meters: dict[str, RateMeter] = {}
         self.rates: dict[str, tuple[float, float]] = {}
@@ -60,8 +63,10 @@ class RegionLoad:
         slots = self._meter.close(now_ns)
         if slots:
             self._store.load_history.record(self._region, self.slot_s, slots)
-            self._store.load_history.drop_before(now_ns - self._options.keep_ms * 1_000_000)
             self.history.extend(slots)
+        if now_ns - self._retained_ns >= RETAIN_EVERY_NS:
+            self._retained_ns = now_ns
+            self._store.retain(now_ns, self._options.kept_ns, self._options.metrics_kept_ns)
 
     def _read(self, member: Member, now_ns: int) -> None:
         assert member.report is not None
@@ -70,7 +75,8 @@ class RegionLoad:
         events = counters["events_in"] + counters["linked_events"]
         epoch = LedgerId.parse(member.report.status.ledger).epoch
         started_ns, made_ns = self._moments(member, now_ns)
-        reading = CounterReading(instance, epoch, started_ns, made_ns, events, counters["bytes_in"])
+        size = counters["bytes_in"] + counters["linked_bytes"]
+        reading = CounterReading(instance, epoch, started_ns, made_ns, events, size)
         self._meter.read(reading)
         self._meters.setdefault(instance, RateMeter(RATE_SLOTS * self.slot_s)).read(reading)
         before = self._before.get(instance)

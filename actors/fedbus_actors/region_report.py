@@ -5,14 +5,12 @@ The shapes are those of ``fedbus_serve.views``; here they are plain dicts, so th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fedbus.control.capacity import InstanceSize
 from fedbus.control.directive import Directive
-from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.link_lag import recovery_point_ms
-from fedbus.control.load import LoadSample
 from fedbus.control.replication import Plan
 from fedbus.control.sla import required_quantile
 from fedbus.errors import NotFoundError
@@ -24,11 +22,13 @@ from fedbus.position import LedgerId
 from fedbus.routing.distance import expected_ms
 from fedbus.routing.table import RoutingTable
 from fedbus_actors.fleet import Member
+from fedbus_actors.forecast_report import forecast_view
+from fedbus_actors.region_triggers import trigger_views
 
 if TYPE_CHECKING:
     from fedbus_actors.region import Region
 
-MOST_POINTS = 700
+DIRECTIVES_SHOWN = 100
 _DIRECTIVE_STATES = {"ordered": "planned", "superseded": "expired"}
 
 
@@ -42,10 +42,12 @@ class RegionReport:
             "instances": self._instances,
             "ledgers": self._ledgers,
             "forecasts": self._forecasts,
-            "directives": lambda: [directive_view(d) for d in region.store.directives.recent(region.name, 100)],
+            "directives": lambda: [
+                directive_view(d) for d in region.store.directives.recent(region.name, DIRECTIVES_SHOWN)
+            ],
             "routing": lambda: [routing_view(region.table)] if region.table is not None else [],
             "slas": self._slas,
-            "triggers": self._triggers,
+            "triggers": lambda: trigger_views(region),
             "topics": region.topics.views,
             "subscriptions": region.groups.views,
             "decisions": self._decisions,
@@ -142,11 +144,11 @@ class RegionReport:
 
     def _forecasts(self) -> list[dict[str, Any]]:
         region = self._region
-        now_ns = region.clock.now_ns()
         quantile = required_quantile(each.body for each in region.store.slas.all())
-        history = list(region.load.history.samples())[-24 * 3600 // region.load.slot_s :]
-        forecast, capacity = region.forecasts.forecast, list(region.capacity_history)
-        return [forecast_view(region.name, now_ns, region.load.slot_s, history, forecast, quantile, capacity)]
+        if region.decision is not None:
+            quantile = round(1 - region.decision.planned_budget, 4)
+        recent = region.store.directives.recent(region.name, DIRECTIVES_SHOWN)
+        return [forecast_view(region, quantile, [directive_view(directive) for directive in recent])]
 
     def _slas(self) -> list[dict[str, Any]]:
         return [
@@ -155,16 +157,6 @@ class RegionReport:
                 "quantile": required_quantile([sla]),
             }
             for sla in (each.body for each in self._region.store.slas.all())
-        ]  # fmt: skip
-
-    def _triggers(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "id": each.id, "region": each.region, "starts": format_time_ns(each.start_ns),
-                "ends": format_time_ns(each.end_ns), "effect": each.expected_factor,
-                "extra_eps": each.expected_extra_eps, "note": each.name,
-            }
-            for each in (document.body for document in self._region.store.triggers.all())
         ]  # fmt: skip
 
     def _decisions(self) -> list[dict[str, Any]]:
@@ -237,50 +229,6 @@ def region_view(federation: str, region: str, options: RegionOptions, **measured
         "longitude": options.longitude,
         **measured,
     }
-
-
-def forecast_view(
-    region: str,
-    now_ns: int,
-    slot_s: int,
-    history: Sequence[LoadSample],
-    forecast: Forecast | None,
-    quantile: float,
-    capacity: Sequence[tuple[int, float]],
-) -> dict[str, Any]:
-    """Load as it was, as it is expected, and the capacity there was for it."""
-    view: dict[str, Any] = {
-        "region": region,
-        "as_of": format_time_ns(now_ns),
-        "history": [[format_time_ns(s.time_ns), round(s.events / slot_s, 3)] for s in _thinned(history)],
-        "capacity": [[format_time_ns(at_ns), eps] for at_ns, eps in _thinned(capacity)],
-        "forecast": [],
-        "quantile": quantile,
-    }
-    if forecast is None:
-        return view | {"basis": "reactive: no forecast yet"}
-    level = forecast.level(quantile)
-    lower = forecast.quantiles[min(forecast.quantiles)]
-    band = [
-        [format_time_ns(forecast.slot_start_ns(i)), round(mean, 3), round(min(mean, low), 3), round(high, 3)]
-        for i, (mean, low, high) in enumerate(zip(forecast.point_eps, lower, forecast.quantiles[level], strict=True))
-    ]
-    basis = "forecast" if forecast.basis == "model" else f"reactive: {forecast.note}"
-    return view | {
-        "made_at": format_time_ns(forecast.made_at_ns),
-        "model": forecast.model,
-        "basis": basis,
-        "mase": forecast.mase,
-        "scores": forecast.scores,
-        "quantile": level,
-        "forecast": band,
-    }
-
-
-def _thinned(points: Sequence[Any]) -> Sequence[Any]:
-    """At most so many points, the newest kept."""
-    step = -(-len(points) // MOST_POINTS) or 1
-    return points[::-1][::step][::-1]
 
 
 def directive_view(directive: Directive) -> dict[str, Any]:

@@ -242,6 +242,7 @@ class Broker:
             **self.intake.geo.counters(),
             "events_out": self.subscriptions.events_out,
             "linked_events": self.links.linked_events,
+            "linked_bytes": self.links.linked_bytes,
             "refused": self.refused,
             "malformed": self.malformed,
             "damaged_events": self.feeds.damaged_events,

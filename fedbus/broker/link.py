@@ -54,6 +54,7 @@ class LinkTargets:
 
     def __init__(self, ledgers: Ledgers, peers: Peers, policies: Policies, region: str, limits: Limits) -> None:
         self.linked_events = 0
+        self.linked_bytes = 0
         self.progress = LinkProgress()
         self.lags = LinkLags()
         self.share = LinkShare(limits)
@@ -157,6 +158,7 @@ class LinkTargets:
         target.since = {span: max(at, scanned_to) for span, at in since.items()}
         self._ledgers.answer_when_confirmed(record.number, again)
         self.linked_events += batch.count
+        self.linked_bytes += len(batch.index_bytes) + len(batch.payload)
         if deliver.time_ms:
             self.lags.came(target.region, batch.topics, now_ns // NS_PER_MS - deliver.time_ms, now_ns)
 

@@ -1,8 +1,7 @@
-"""``fedbus forecast``: what a region's load was, what it is expected to be, and what that rests on."""
+"""``fedbus forecast``: what a region's load was and is expected to be, what that rests on, what was decided and why."""
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,12 @@ import click
 from rich.text import Text
 
 from fedbus.cli.control_api import ControlApi, as_json_option, print_json
-from fedbus.cli.tables import clock, rate, show, sparkline, table
+from fedbus.cli.forecast_plot import draw
+from fedbus.cli.tables import clock, rate, show, sparkline, state, table
 from fedbus.cli.target import Target
-from fedbus.errors import EnvironmentUnusableError
 
 ROWS = 12
+DECISIONS = 8
 BARS_WIDE = 60
 
 
@@ -24,11 +24,11 @@ BARS_WIDE = 60
 @as_json_option
 @click.pass_obj
 def forecast(target: Target, region: str, plot: Path | None, *, as_json: bool) -> None:
-    """Show the load history and the forecast of REGION, the chosen model and how it did in its backtest."""
+    """Show load and forecast of REGION, the chosen model and its backtest, triggers, and what was decided and why."""
     items = ControlApi(target).items("forecasts", region=region)
     found = items[0]
     if plot is not None:
-        _draw(found, plot)
+        draw(found, plot)
     if as_json:
         print_json(found)
         return
@@ -48,6 +48,11 @@ def _text(found: dict[str, Any]) -> list[Any]:
     if band:
         line = sparkline(means, BARS_WIDE, highest)
         parts.append(f"forecast  {line} until {band[-1][0]}, up to {rate(max(means))}/s")
+    if found["capacity"]:
+        needed = "" if found["required_eps"] is None else f", {rate(found['required_eps'])}/s needed"
+        parts.append(f"capacity  {rate(found['capacity'][-1][1])}/s in service{needed}")
+    if found["why"]:
+        parts.append(Text(f"why       {found['why']}"))
     mase = "" if found["mase"] is None else f", MASE {found['mase']:.2f} (below 1 beats naive)"
     parts.append(f"basis     {found['basis']}")
     if found["model"]:
@@ -60,36 +65,21 @@ def _text(found: dict[str, Any]) -> list[Any]:
         quantile = f"#q{found['quantile']:g}"
         rows = ((clock(time), rate(mean), rate(low), rate(high)) for time, mean, low, high in band[::step])
         parts.append(table("events/s expected", ("time (UTC)", "#mean", "#lower", quantile), rows))
-    return parts
+    return [*parts, *_triggers(found), *_decisions(found)]
 
 
-def _draw(found: dict[str, Any], file: Path) -> None:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise EnvironmentUnusableError("--plot needs matplotlib: pip install matplotlib, or leave --plot out") from None
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    axes = figure.add_subplot()
-    if found["history"]:
-        axes.plot(_times(found["history"]), [eps for _, eps in found["history"]], label="load")
-    if found["forecast"]:
-        times = _times(found["forecast"])
-        _, means, lower, upper = zip(*found["forecast"], strict=True)
-        axes.plot(times, means, label=f"forecast ({found['model']})")
-        axes.fill_between(times, lower, upper, alpha=0.25, label=f"up to quantile {found['quantile']:g}")
-    if found["capacity"]:
-        steps = [eps for _, eps in found["capacity"]]
-        axes.step(_times(found["capacity"]), steps, where="post", label="capacity", linestyle="--")
-    axes.set_title(f"{found['region']}: events/s")
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
-    figure.autofmt_xdate()
-    try:
-        figure.savefig(file)
-    except (OSError, ValueError) as error:
-        raise EnvironmentUnusableError(f"{file}: cannot be drawn: {error}") from None
+def _triggers(found: dict[str, Any]) -> list[Any]:
+    rows = [
+        (t["title"] or t["trigger"], t["state"], clock(t["starts"]), clock(t["ends"]), rate(t["peak_eps"]), t["why"])
+        for t in found["triggers"]
+    ]
+    columns = ("trigger", "state", "starts (UTC)", "ends", "#up to", "why")
+    return [table("triggers under way and near", columns, rows)] if rows else []
 
 
-def _times(points: list[list[Any]]) -> Any:
-    """As matplotlib takes them, though its types do not say so."""
-    return [datetime.fromisoformat(point[0]) for point in points]
+def _decisions(found: dict[str, Any]) -> list[Any]:
+    rows = [
+        (clock(d["created"]), f"{d['action']} {d['instance'] or d['size']}", state(d["state"]), d["cause"], d["reason"])
+        for d in found["decisions"][:DECISIONS]
+    ]
+    return [table("decisions, newest first", ("time (UTC)", "what", "state", "cause", "why"), rows)] if rows else []

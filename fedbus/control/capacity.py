@@ -1,16 +1,16 @@
 """Capacity: what instances of a size hold, what a load needs, and what a region has in service.
 
 Amounts are counted in instances of the region's size, because that is what can be ordered; an instance of another
-size counts by what it holds. Declared capacities are taken as given here; calibrating them from live data comes with
-the simulator.
+size counts by what it holds. Capacities are taken as given here, declared or calibrated (``calibration.py``).
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from fedbus.control.scaling import instances_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 IN_SERVICE = frozenset({"healthy", "degraded"})
 #: A rate nobody declared; not inf, because sizes cross JSON.
 UNLIMITED = 1e18
-_ROUNDING = 1e-9
 
 
 class InstanceSize(msgspec.Struct, frozen=True):
@@ -32,20 +31,26 @@ class InstanceSize(msgspec.Struct, frozen=True):
 
 
 class Capacity(msgspec.Struct, frozen=True):
-    """What a region has: rates in service, and counts in instances of the region's size (``instances``, ``coming``)."""
+    """What a region has: rates in service, and counts in instances of the region's size (``instances``, ``coming``).
+
+    ``in_service`` and ``ordered`` are heads, whatever their sizes.
+    """
 
     eps: float
     bps: float
     instances: float
     coming: float
     in_service: int
+    ordered: int = 0
 
 
 def required_capacity(load_eps: float, load_bps: float, size: InstanceSize, target_utilization: float) -> int:
     """Instances of ``size`` that hold the load when none is fuller than ``target_utilization``; 0 for no load."""
     assert 0 < target_utilization <= 1
-    fill = max(load_eps / size.events_per_s, load_bps / size.bytes_per_s) / target_utilization
-    return max(0, math.ceil(fill - _ROUNDING))
+    return max(
+        instances_for(load_eps, size.events_per_s, target_utilization),
+        instances_for(load_bps, size.bytes_per_s, target_utilization),
+    )
 
 
 def worth(size: InstanceSize, unit: InstanceSize) -> float:
@@ -63,10 +68,12 @@ def current_capacity(
     ``coming`` are starting or ordered. Unknown sizes count as ``unit``.
     """
     here = [sizes.get(name, unit) for name in in_service]
+    ahead = [worth(sizes.get(name, unit), unit) for name in coming]
     return Capacity(
         eps=sum(size.events_per_s for size in here),
         bps=sum(size.bytes_per_s for size in here),
         instances=sum(worth(size, unit) for size in here),
-        coming=sum(worth(sizes.get(name, unit), unit) for name in coming),
+        coming=sum(ahead),
         in_service=len(here),
+        ordered=len(ahead),
     )

@@ -14,8 +14,11 @@ from typing import Literal
 
 import msgspec
 
+from fedbus.control.decision import Cause, Decision
+
+__all__ = ["TRANSITIONS", "UNFINISHED", "Action", "Cause", "Directive", "IllegalStepError", "Status", "Step"]
+
 Action = Literal["create", "resize", "drain", "destroy"]
-Cause = Literal["forecast", "reactive", "trigger", "override", "repair", "minimum", "neighbour", "scale_in"]
 Status = Literal["ordered", "applying", "done", "failed", "superseded"]
 Step = Literal["start", "finish", "fail", "supersede"]
 
@@ -37,7 +40,7 @@ class IllegalStepError(AssertionError):
 class Directive(msgspec.Struct, frozen=True, kw_only=True):
     """One instruction: ``instance`` is None for a create (provisioning names it).
 
-    ``reason`` is a sentence for people.
+    ``reason`` is a sentence for people, ``decision`` the same as data.
     """
 
     id: str
@@ -52,6 +55,8 @@ class Directive(msgspec.Struct, frozen=True, kw_only=True):
     status: Status = "ordered"
     settled_at_ns: int | None = None
     outcome: str = ""
+    decision: Decision | None = None
+    """What it follows from, as data; None for one of an older version."""
 
     def step(self, step: Step, now_ns: int, outcome: str = "", instance: str | None = None) -> Directive:
         """The directive after ``step``; raises IllegalStepError where the table has no entry.

@@ -31,10 +31,12 @@ def lately_lost(view: RegionView, now_ns: int, settings: PlanSettings) -> list[P
 
 
 def own_load(view: RegionView, now_ns: int, settings: PlanSettings) -> ObservedLoad | None:
-    """The load without that of lost neighbours: as it was when the last one was still there."""
-    if lately_lost(view, now_ns, settings) and view.memory.alone is not None:
-        return view.memory.alone
-    return view.observed
+    """The load without that of lost neighbours: as it was when the last one was still there (and measured)."""
+    alone, observed = view.memory.alone, view.observed
+    measured = observed is None or (is_rate(observed.eps) and is_rate(observed.bps))
+    if not measured or (alone is not None and lately_lost(view, now_ns, settings)):
+        return alone
+    return observed
 
 
 def cut_off(view: RegionView, now_ns: int, settings: PlanSettings) -> bool:

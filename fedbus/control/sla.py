@@ -1,7 +1,7 @@
 """SLAs: what is promised for the topics of a filter, and what that asks of forecasts and headroom.
 
-The mapping below is a starting point by rule; measuring it against violations actually seen is left to the feedback
-loop that comes with the simulator.
+The budget (the share of time in which the promise may be broken) is what a plan provides for: see ``assurance.py``,
+which measures it against the violations actually seen. The quantile by rule is what is taken where that has no say.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from fedbus.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from fedbus.control.assurance import Assurance
 
 DEFAULT_AVAILABILITY = 0.999
 DEFAULT_MAX_LATENCY_MS = 1_000
@@ -55,21 +57,38 @@ class Sla(msgspec.Struct, frozen=True):
 
 
 class SlaRequirements(msgspec.Struct, frozen=True):
-    """What a region's SLAs ask of its plan: a forecast quantile and the utilisation to plan instances for."""
+    """What a region's SLAs ask of its plan.
+
+    ``violation_budget``: share of minutes in which the load may exceed what the instances hold at the SLA's latency,
+    which is their capacity × ``target_utilization``; ``quantile``: the forecast quantile by rule, taken where there is
+    no ``assurance`` of that budget.
+    """
 
     quantile: float
     target_utilization: float
+    violation_budget: float = 1.0 - DEFAULT_AVAILABILITY
+    assurance: Assurance | None = None
+
+
+def violation_budget(slas: Iterable[Sla]) -> float:
+    """The smallest share of time in which a promise may be broken; without any SLA, the default's."""
+    return round(min((each.violation_budget for each in slas), default=1.0 - DEFAULT_AVAILABILITY), 9)
+
+
+def max_latency_ms(slas: Iterable[Sla]) -> int:
+    """The tightest latency promised; without any SLA, the default's."""
+    return min((each.max_latency_ms for each in slas), default=DEFAULT_MAX_LATENCY_MS)
 
 
 def required_quantile(slas: Iterable[Sla]) -> float:
     """The forecast quantile the strictest SLA implies: 0.999 → 0.95, 0.9999 → 0.995; without any SLA, the default's."""
-    budget = min((each.violation_budget for each in slas), default=1.0 - DEFAULT_AVAILABILITY)
-    return round(min(HIGHEST_QUANTILE, max(LOWEST_QUANTILE, 1.0 - OVERSHOOTS_PER_BREACH * budget)), 6)
+    level = 1.0 - OVERSHOOTS_PER_BREACH * violation_budget(slas)
+    return round(min(HIGHEST_QUANTILE, max(LOWEST_QUANTILE, level)), 6)
 
 
 def target_utilization(slas: Iterable[Sla]) -> float:
     """How full an instance may be planned so that the tightest latency promised holds (the rest is headroom)."""
-    latency_ms = min((each.max_latency_ms for each in slas), default=DEFAULT_MAX_LATENCY_MS)
+    latency_ms = max_latency_ms(slas)
     for limit_ms, utilization in UTILIZATION_BY_LATENCY_MS:
         if latency_ms <= limit_ms:
             return utilization

@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import msgspec
 
+from fedbus.control.assurance import Assurance
+from fedbus.control.calibration import SizeCalibration
 from fedbus.control.capacity import InstanceSize
 from fedbus.control.directive import Directive
+from fedbus.control.expected import Expected
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.health import State
+from fedbus.control.scaling import Need
+from fedbus.control.sizing import SizeMemory
 from fedbus.control.sla import Sla
-from fedbus.control.trigger import Trigger
+from fedbus.control.violations import Violations
+
+__all__ = [
+    "InstanceView",
+    "Memory",
+    "Need",
+    "ObservedLoad",
+    "Override",
+    "PeerSummary",
+    "PlanSettings",
+    "RegionView",
+    "View",
+]
 
 
 class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,13 +73,6 @@ class Override(msgspec.Struct, frozen=True):
     by: str = "operator"
 
 
-class Need(msgspec.Struct, frozen=True):
-    """Instances (of the region's size) needed at a tick; the plan remembers them over the stabilisation window."""
-
-    at_ns: int
-    instances: int
-
-
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What one plan hands to the next, per region.
 
@@ -70,7 +80,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     needs: tuple[Need, ...] = ()
+    """What was needed over the stabilisation window, like ``target`` counted in instances of ``unit``."""
     target: int = 0
+    unit: str = ""
     in_service: tuple[str, ...] = ()
     ordered_out_ns: int | None = None
     ordered_in_ns: int | None = None
@@ -78,6 +90,18 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     began_ns: int | None = None
     alone: ObservedLoad | None = None
     """The region's own load when it last had all its neighbours; kept while one is lost."""
+    sizing: SizeMemory = SizeMemory()
+    calibrations: dict[str, SizeCalibration] = {}
+    """What each size was found to hold. Like the violations, the plan only keeps it: its caller measures."""
+    violations: Violations = Violations()
+    assurance: Assurance | None = None
+    """What the violations seen so far teach about the budget to plan with."""
+
+    def assured(self, budget: float) -> Assurance:
+        """The assurance of a budget: what was learned of another one stays true in proportion."""
+        if self.assurance is None:
+            return Assurance(budget=budget)
+        return msgspec.structs.replace(self.assurance, budget=budget)
 
 
 class PlanSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,12 +127,18 @@ class PlanSettings(msgspec.Struct, frozen=True, kw_only=True):
     """… for this long: it is more often the view that broke than the instances."""
     takeover_s: float = 900.0
     """How long a lost neighbour's load is expected on top; after that the observed load contains it."""
+    choose_size: bool = True
+    """Order the size that costs least; else always the region's."""
     neighbour_reserve: bool = True
     """Have room for the region's share of the largest neighbour's load, should that be lost (N−1)."""
 
 
 class RegionView(msgspec.Struct, frozen=True, kw_only=True):
-    """One region as the manager sees it. ``size`` names the entry of ``sizes`` that new instances get."""
+    """One region as the manager sees it.
+
+    ``sizes`` hold what they are believed to (calibrated, else declared); ``size`` names the one new instances get as
+    long as no other is known to cost less.
+    """
 
     region: str
     sizes: tuple[InstanceSize, ...]
@@ -122,7 +152,8 @@ class RegionView(msgspec.Struct, frozen=True, kw_only=True):
     metrics_complete: bool = True
     forecast: Forecast | None = None
     slas: tuple[Sla, ...] = ()
-    triggers: tuple[Trigger, ...] = ()
+    expected: tuple[Expected, ...] = ()
+    """What triggers are expected to bring."""
     peers: tuple[PeerSummary, ...] = ()
     provisioning_lead_s: float = 60.0
     override: Override | None = None
@@ -135,9 +166,9 @@ class RegionView(msgspec.Struct, frozen=True, kw_only=True):
         return self.override if self.override is not None and self.override.expires_ns > now_ns else None
 
     def new_size(self, now_ns: int) -> InstanceSize:
-        """The size new instances get: the one an operator asked for while that holds, else the region's."""
+        """The size in force: the one an operator asked for while that holds, else the one chosen, else the region's."""
         override = self.active_override(now_ns)
-        names = (override.size if override is not None else None, self.size)
+        names = (override.size if override is not None else None, self.memory.sizing.size, self.size)
         return next((size for name in names for size in self.sizes if size.name == name), self.sizes[0])
 
 

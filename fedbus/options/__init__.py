@@ -3,10 +3,10 @@
 :func:`load_federation` is the door; each section has a file of its own. Needs the extra ``cluster`` (pydantic, PyYAML).
 """
 
-from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
+from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions
 from fedbus.options.federation import DataOptions, FederationOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
-from fedbus.options.load import load_federation
+from fedbus.options.load import load_federation, load_triggers
 from fedbus.options.mesh import GroupsOptions, PeeringOptions, RegistryOptions
 from fedbus.options.quantity import PortRange
 from fedbus.options.reference import commented_yaml
@@ -19,6 +19,7 @@ from fedbus.options.regions import (
     RegionOptions,
 )
 from fedbus.options.topics import TopicPolicy, TopicsOptions
+from fedbus.options.trigger import TriggerOptions
 
 __all__ = [
     "AdvertiseOptions",
@@ -44,4 +45,5 @@ __all__ = [
     "TriggerOptions",
     "commented_yaml",
     "load_federation",
+    "load_triggers",
 ]

@@ -1,18 +1,16 @@
-"""Sections of the control plane: promises (SLAs), announced events (triggers), forecasting, the manager, health.
+"""Sections of the control plane: promises (SLAs), forecasting, the manager, health.
 
 Defaults of knobs are those of the control core; here they get names, units and checks, and are turned into its types.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal, get_args
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
 from fedbus.control.health import HealthSettings
 from fedbus.control.sla import DEFAULT_AVAILABILITY, DEFAULT_MAX_LATENCY_MS, Sla
-from fedbus.control.trigger import MAXIMUM_FACTOR, Trigger
 from fedbus.control.view import PlanSettings
 from fedbus.options.quantity import DurationMs
 from fedbus.options.section import Section
@@ -21,6 +19,8 @@ from fedbus.options.topics import Filter
 ForecastModel = Literal["arima", "profile", "seasonal_naive"]
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
+#: Resource metrics in the shortest slots: they explain what has just happened.
+METRICS_KEPT_NS = 2 * DAY_MS * 1_000_000
 _PLAN = PlanSettings()
 _HEALTH = HealthSettings()
 
@@ -48,37 +48,6 @@ class SlaOptions(Section):
         return Sla(self.filter, self.latency_ms, self.availability)
 
 
-class TriggerOptions(Section):
-    """An event outside the bus that is known ahead."""
-
-    name: str = Field(min_length=1, max_length=128, description="Its name in forecasts and directives.")
-    region: str | None = Field(None, description="Region it is felt in; none: all.")
-    start: AwareDatetime = Field(description="When the load begins, with its zone: 2026-11-27T08:00:00Z.")
-    end: AwareDatetime = Field(description="When the load is over.")
-    factor: float = Field(
-        1.0, gt=0, le=MAXIMUM_FACTOR, description="The expected load is this many times the usual one …"
-    )
-    extra_events_per_s: float = Field(0.0, ge=0, description="… plus this many events per second.")
-
-    @model_validator(mode="after")
-    def _forward(self) -> TriggerOptions:
-        if self.end <= self.start:
-            raise ValueError(f"end ({self.end.isoformat()}) is not after start ({self.start.isoformat()})")
-        return self
-
-    def trigger(self) -> Trigger:
-        """As the control plane knows it; its id is its name."""
-        return Trigger(
-            id=self.name,
-            start_ns=math.floor(self.start.timestamp() * 1000) * 1_000_000,
-            end_ns=math.ceil(self.end.timestamp() * 1000) * 1_000_000,
-            name=self.name,
-            region=self.region,
-            expected_factor=self.factor,
-            expected_extra_eps=self.extra_events_per_s,
-        )
-
-
 class ForecastingOptions(Section):
     """How load is predicted."""
 
@@ -98,7 +67,12 @@ class ForecastingOptions(Section):
     )
     interval_ms: DurationMs = Field(5 * MINUTE_MS, gt=0, alias="interval", description="A new forecast this often.")
     history_ms: DurationMs = Field(28 * DAY_MS, gt=0, alias="history", description="Past load the models look at.")
-    keep_ms: DurationMs = Field(35 * DAY_MS, gt=0, alias="keep", description="Past load the store keeps.")
+    keep_ms: DurationMs = Field(
+        35 * DAY_MS, gt=0, alias="keep", description="Past load the store keeps, slot by slot …"
+    )
+    keep_5m_ms: DurationMs = Field(90 * DAY_MS, gt=0, alias="keep_5m", description="… rolled up to five minutes …")
+    keep_1h_ms: DurationMs = Field(400 * DAY_MS, gt=0, alias="keep_1h", description="… to hours …")
+    keep_1d_ms: DurationMs = Field(3650 * DAY_MS, gt=0, alias="keep_1d", description="… and to days.")
     models: tuple[ForecastModel, ...] = Field(
         get_args(ForecastModel),
         description="Models that may be selected, in the order of preference; the reactive fallback is always there.",
@@ -121,6 +95,30 @@ class ForecastingOptions(Section):
     def slot_s(self) -> int:
         """Length of a slot in seconds."""
         return self.slot_ms // 1000
+
+    @property
+    def kept_ns(self) -> dict[int, int]:
+        """For how long the store keeps load, by the length of its slots in seconds; coarser ones as long at least."""
+        kept, longest_ms = {}, 0
+        lengths = (
+            (self.slot_s, self.keep_ms),
+            (300, self.keep_5m_ms),
+            (3_600, self.keep_1h_ms),
+            (86_400, self.keep_1d_ms),
+        )
+        for slot_s, keep_ms in lengths:
+            longest_ms = max(longest_ms, keep_ms)
+            if slot_s >= self.slot_s:
+                kept[slot_s] = longest_ms * 1_000_000
+        return kept
+
+    @property
+    def metrics_kept_ns(self) -> dict[int, int]:
+        """The same of resource metrics, of which there are many: each length as long as the finer one's load."""
+        kept, finer_ns = {}, METRICS_KEPT_NS
+        for slot_s, load_ns in self.kept_ns.items():
+            kept[slot_s], finer_ns = finer_ns, load_ns
+        return kept
 
 
 class ManagerOptions(Section):
@@ -164,6 +162,12 @@ class ManagerOptions(Section):
         _PLAN.brake_share, gt=0, le=1, description="This share of a region gone at once: hold, the view may be broken …"
     )
     brake_ms: DurationMs = Field(_ms(_PLAN.brake_s), ge=0, alias="brake", description="… for this long.")
+    calibrate: bool = Field(
+        True, description="Learn from load, latency and CPU what instances of a size hold; else as declared."
+    )
+    choose_size: bool = Field(
+        _PLAN.choose_size, description="Order the size that costs least; else always `instances.size` of the region."
+    )
     neighbour_reserve: bool = Field(
         _PLAN.neighbour_reserve,
         description="Have room for the share of the largest neighbour's load, should that region be lost (N−1).",
@@ -179,6 +183,7 @@ class ManagerOptions(Section):
             repair_after_s=self.repair_after_ms / 1000,
             brake_share=self.brake_share,
             brake_s=self.brake_ms / 1000,
+            choose_size=self.choose_size,
             neighbour_reserve=self.neighbour_reserve,
         )
 

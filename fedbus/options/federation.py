@@ -13,12 +13,13 @@ from pydantic import Field, PlainSerializer, PlainValidator, field_validator, mo
 from pydantic_core import PydanticCustomError
 
 from fedbus.limits import Limits, broken_relations
-from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions, TriggerOptions
+from fedbus.options.control import ForecastingOptions, HealthOptions, ManagerOptions, SlaOptions
 from fedbus.options.gateway import GatewayOptions, SecurityOptions
 from fedbus.options.mesh import GroupsOptions, PeeringOptions, RegistryOptions
 from fedbus.options.regions import REGION_ID, RegionOptions, with_ports
 from fedbus.options.section import Section
 from fedbus.options.topics import TopicsOptions
+from fedbus.options.trigger import TriggerOptions, check_distinct
 from fedbus.quantity import format_duration, format_size, parse_duration_ms, parse_size_bytes
 
 FEDERATION_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -136,12 +137,10 @@ class FederationOptions(Section):
         for trigger in self.triggers:
             if trigger.region is not None and trigger.region not in self.regions:
                 raise ValueError(f"trigger {trigger.name!r} names the unknown region {trigger.region}")
-        for kind, names in (
-            ("trigger", [t.name for t in self.triggers]),
-            ("sla filter", [s.filter for s in self.slas]),
-        ):
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise ValueError(f"{kind} {min(twice)!r} is there twice")
+        check_distinct(self.triggers)
+        filters = [sla.filter for sla in self.slas]
+        if twice := {name for name in filters if filters.count(name) > 1}:
+            raise ValueError(f"sla filter {min(twice)!r} is there twice")
         here = {name: region for name, region in self.regions.items() if not region.is_elsewhere}
         gateways = [self.gateway_of(name) for name in here] or [self.gateway]
         exposed = [name for name, region in here.items() if not region.is_loopback]

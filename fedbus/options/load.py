@@ -5,16 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from fedbus.control.trigger import Trigger
 from fedbus.errors import ConfigurationError
 from fedbus.limits import Limits
 from fedbus.options.environment import keys_of, override, section_of
 from fedbus.options.federation import UNKNOWN_KEY, FederationOptions
 from fedbus.options.source import Key, Source, parse_yaml
+from fedbus.options.trigger import TriggersFile
 
 BUILT_IN = "the built-in federation"
 MAX_FILE_BYTES = 4 * 2**20
@@ -37,8 +39,30 @@ def load_federation(path: Path | None, environ: Mapping[str, str]) -> Federation
         )
     values = _with_defaults(values)
     override(values, source, environ)
+    return _checked(FederationOptions, values, source)
+
+
+def load_triggers(path: Path) -> tuple[Trigger, ...]:
+    """The triggers of a YAML or JSON file: a federation file, one with nothing but ``triggers:``, or the bare list.
+
+    Raises ConfigurationError naming file, line, column, key, what was wrong and what to do.
+    """
+    values, source = parse_yaml(_read(path), str(path))
+    if isinstance(values, list):
+        source.places = {("triggers", *key): place for key, place in source.places.items()}
+        values = {"triggers": values}
+    if not isinstance(values, dict) or "triggers" not in values:
+        raise source.error((), "has no triggers; write a list under `triggers:`, each with name, cron and duration …")
+    named = {"triggers": values["triggers"]}
+    return tuple(each.trigger() for each in _checked(TriggersFile, named, source).triggers)
+
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+
+def _checked(model: type[SectionT], values: dict[str, Any], source: Source) -> SectionT:
     try:
-        return FederationOptions.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         problems = [_explain(detail, source) for detail in error.errors(include_url=False)]
     more = len(problems) - MAX_REPORTED

@@ -84,7 +84,11 @@ class InstanceBounds(Section):
     min: int = Field(1, ge=1, le=500, description="Never fewer than this many.")
     max: int = Field(4, ge=1, le=500, description="Never more than this many.")
     initial: int = Field(1, ge=1, le=500, description="This many when the region starts for the first time.")
-    size: str = Field("small", description="Size of new instances: a key of `sizes`.")
+    size: str = Field(
+        "small",
+        description="Size of the first instances, a key of `sizes`; another is taken when it costs less in the long "
+        "run (`manager.choose_size`).",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> InstanceBounds:

@@ -34,6 +34,7 @@ from fedbus_serve.pull import Pulls, add_pulls
 from fedbus_serve.regions import add_regions
 from fedbus_serve.subscriptions import add_subscriptions, at_home
 from fedbus_serve.topics import add_topics
+from fedbus_serve.triggers import add_triggers, of_the_federation
 
 PAGE, MOST = 1000, 10_000
 ViewT = TypeVar("ViewT", bound=views.View)
@@ -67,7 +68,7 @@ KINDS = (
     _Kind("directives", views.DirectiveView, "id", ordered=False),
     _Kind("routing", views.RoutingView, "region", ordered=False),
     _Kind("slas", views.SlaView, "filter", per_region=False),
-    _Kind("triggers", views.TriggerView, "id", per_region=False),
+    _Kind("triggers", views.TriggerView, "id"),
     _Kind("subscriptions", views.SubscriptionView, "group"),
 )
 
@@ -106,6 +107,7 @@ def control_app(cache: ControlCache, pulls: Pulls, buses: Buses) -> FastAPI:
         return (await buses.get(home)).routing(key)
 
     add_changes(app, cache)
+    add_triggers(app, cache)
     add_regions(app, cache)
     add_topics(app, cache)
     add_subscriptions(app, cache)
@@ -167,6 +169,8 @@ def _page(
     items = [item for part in readings.values() for item in adapter.validate_python(part.value, from_attributes=True)]
     if kind.name == "subscriptions":
         items = [*at_home(item for item in items if isinstance(item, views.SubscriptionView))]
+    if kind.name == "triggers":
+        items = [*of_the_federation(item for item in items if isinstance(item, views.TriggerView))]
     if kind.ordered:
         items.sort(key=lambda item: str(getattr(item, kind.key)))
         if after is not None:

@@ -1,4 +1,4 @@
-"""What operators can change over HTTP: SLAs, triggers, drain and restart of an instance.
+"""What operators can change over HTTP: SLAs, drain and restart of an instance; triggers have a file of their own.
 
 SLAs and triggers are the federation's, while each region keeps a store of its own: they are written to every region,
 and the answer names those that did not take part; the same request again completes it. The rest is one region's.
@@ -8,15 +8,13 @@ A page of another site cannot call these: a browser says where it comes from.
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Path, Request
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from fedbus.control.sla import DEFAULT_AVAILABILITY, DEFAULT_MAX_LATENCY_MS, Sla
-from fedbus.control.trigger import MAXIMUM_FACTOR, Trigger
 from fedbus.errors import FedbusError, NotFoundError, UnavailableError
 from fedbus.topic import check_filter
 from fedbus_serve.control_cache import ControlCache
@@ -43,17 +41,6 @@ class SlaBody(Body):
 
     max_latency_ms: int = Field(DEFAULT_MAX_LATENCY_MS, gt=0, description="Longest time from publishing to delivery.")
     availability: float = Field(DEFAULT_AVAILABILITY, gt=0, lt=1, description="Share of time in which it is kept.")
-
-
-class TriggerBody(Body):
-    """An external event known ahead."""
-
-    starts: AwareDatetime = Field(description="When the load begins, with its zone.")
-    ends: AwareDatetime = Field(description="When it is over.")
-    effect: float = Field(1.0, gt=0, le=MAXIMUM_FACTOR, description="The load is so many times the usual one …")
-    extra_eps: float = Field(0.0, ge=0, description="… plus so many events per second.")
-    region: str | None = Field(None, description="None: all regions.")
-    note: str = Field("", max_length=256, description="What people call it.")
 
 
 class Spread(BaseModel):
@@ -93,23 +80,6 @@ def add_changes(app: FastAPI, cache: ControlCache) -> None:
     @app.delete("/v1/slas/{filter}", response_model=Spread, dependencies=guard, summary="Take an SLA back")
     async def delete_sla(filter: str) -> Spread:
         return await everywhere(cache, "delete_sla", check_filter(filter))
-
-    @app.put("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Announce an external event")
-    async def put_trigger(id: Name, body: TriggerBody) -> Spread:
-        trigger = Trigger(
-            id=id,
-            start_ns=math.floor(body.starts.timestamp() * 1000) * 1_000_000,
-            end_ns=math.ceil(body.ends.timestamp() * 1000) * 1_000_000,
-            name=body.note,
-            region=cache.check_region(body.region) if body.region is not None else None,
-            expected_factor=body.effect,
-            expected_extra_eps=body.extra_eps,
-        )
-        return await everywhere(cache, "put_trigger", id, trigger)
-
-    @app.delete("/v1/triggers/{id}", response_model=Spread, dependencies=guard, summary="Take an announcement back")
-    async def delete_trigger(id: Name) -> Spread:
-        return await everywhere(cache, "delete_trigger", id)
 
     @app.post(
         "/v1/instances/{region}/{id}/{order}", response_model=Accepted, status_code=202, dependencies=guard,

@@ -6,7 +6,7 @@ Times are RFC 3339 in UTC, rates events per second, ``_ms`` integers. A field th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -129,8 +129,45 @@ class LedgerView(View):
     waiting: str = Field("", description="What nothing can be done about at the moment, such as damage.")
 
 
+class DirectiveView(View):
+    """An instruction to provisioning, and what became of it; newest first."""
+
+    id: str
+    region: str
+    action: Literal["create", "resize", "drain", "destroy"]
+    instance: str = ""
+    size: str = ""
+    state: str = Field("planned", description="planned | applying | done | failed | expired.")
+    cause: str = Field(
+        description="forecast | reactive | trigger | override | repair | minimum | neighbour | scale_in | replacement."
+    )
+    reason: str = Field(description="The decision in one sentence, with its numbers.")
+    outcome: str = ""
+    created: AwareDatetime
+    finished: AwareDatetime | None = None
+
+
+class ExpectedView(View):
+    """An occurrence of a trigger that is under way or near, and the load expected of it."""
+
+    trigger: str
+    title: str = ""
+    origin: Literal["announced", "learned", "detected"] = Field(
+        "announced", description="What people said, what earlier occurrences brought, a burst that recurs unannounced."
+    )
+    state: str = Field(description="coming | under way | over.")
+    starts: AwareDatetime
+    ends: AwareDatetime
+    peak_eps: float = Field(description="Largest load expected of it.")
+    why: str = ""
+    confidence: float = 1.0
+
+
 class ForecastView(View):
-    """Load as it was, as it is expected, and the capacity ordered for it; at most some 1,500 points altogether."""
+    """Load as it was and as it is expected, the capacity there was for it, and what was decided and why.
+
+    At most some 2,200 points altogether.
+    """
 
     region: str
     as_of: AwareDatetime = Field(description="Now, in the time of the series.")
@@ -143,22 +180,15 @@ class ForecastView(View):
     history: list[Point] = Field(default_factory=list)
     forecast: list[Band] = Field(default_factory=list)
     capacity: list[Point] = Field(default_factory=list, description="A step function: each value holds until the next.")
-
-
-class DirectiveView(View):
-    """An instruction to provisioning, and what became of it; newest first."""
-
-    id: str
-    region: str
-    action: Literal["create", "resize", "drain", "destroy"]
-    instance: str = ""
-    size: str = ""
-    state: str = Field("planned", description="planned | applying | done | failed | expired.")
-    cause: str = Field(description="forecast | reactive | trigger | override | repair | minimum | scale_in.")
-    reason: str = Field(description="The decision in one sentence, with its numbers.")
-    outcome: str = ""
-    created: AwareDatetime
-    finished: AwareDatetime | None = None
+    required_eps: float | None = Field(None, description="Capacity that forecast and SLA ask for now.")
+    why: str = Field("", description="Why the region has the instances it has, in a sentence.")
+    decision: dict[str, Any] | None = Field(
+        None, description="The same as data: every source's wish, the sizes considered, minimum, maximum, spare."
+    )
+    decisions: list[DirectiveView] = Field(
+        default_factory=list, description="Directives of the time that the history shows, newest first."
+    )
+    triggers: list[ExpectedView] = Field(default_factory=list)
 
 
 class RouteView(View):
@@ -212,15 +242,41 @@ class SlaView(View):
     quantile: float | None = Field(None, description="Forecast quantile that it implies.")
 
 
+class LearnedView(View):
+    """What a trigger's earlier occurrences brought a region."""
+
+    region: str
+    occurrences: int = Field(description="So many were seen; the latest six count.")
+    factor: float | None = Field(None, description="The usual peak, as a factor on the load otherwise usual.")
+    minutes: float | None = Field(None, description="For so long more than half of that rise.")
+    explanation: str = Field(description="What is expected of the next occurrence, and why.")
+
+
+class WindowView(View):
+    """One occurrence."""
+
+    starts: AwareDatetime
+    ends: AwareDatetime
+
+
 class TriggerView(View):
-    """An external event known ahead."""
+    """An event known ahead, or a burst that was found to recur; the load it brings is a floor for the capacity."""
 
     id: str
     region: str | None = Field(None, description="None: all regions.")
-    starts: AwareDatetime
-    ends: AwareDatetime
-    effect: float = Field(description="Factor on the expected load.")
+    starts: AwareDatetime | None = Field(description="The occurrence under way, else the next, else the last.")
+    ends: AwareDatetime | None
+    windows: list[WindowView] = Field(default_factory=list, description="Other occurrences announced one by one.")
+    cron: str | None = Field(None, description="It recurs: minute hour day month weekday …")
+    duration_ms: int | None = Field(None, description="… for so long …")
+    timezone: str = Field("UTC", description="… in this time zone …")
+    valid_from: AwareDatetime | None = Field(None, description="… from then on …")
+    valid_until: AwareDatetime | None = Field(None, description="… and until then.")
+    effect: float = Field(description="First guess: factor on the expected load.")
     extra_eps: float = Field(0.0, description="Events per second on top.")
+    detected: bool = Field(False, description="Nobody announced it: it was found in the load, and goes when it stops.")
+    confidence: float | None = Field(None, description="Of what was detected, 0 to 1.")
+    learned: list[LearnedView] = Field(default_factory=list, description="By region.")
     note: str = ""
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from fedbus.clock import ManualClock
 from fedbus.control.sla import Sla
+from fedbus.control.trigger import Trigger, Window
 from fedbus.errors import ConflictError, NotFoundError, UnavailableError
 from fedbus.options import FederationOptions
 from fedbus.storage.store import Store
@@ -125,3 +126,10 @@ def test_unknown_instances_and_changes_are_named_with_those_there_are(region, ch
         change("drain", "b7")
     with pytest.raises(NotFoundError, match="put_sla"):
         change("explode")
+
+
+def test_a_trigger_announced_again_keeps_the_windows_that_are_over(region, change):
+    past, coming = NOW_NS - 10**12, NOW_NS + 10**12
+    change("put_trigger", "sale", Trigger(id="sale", start_ns=past, end_ns=past + 10**9))
+    change("put_trigger", "sale", Trigger(id="sale", start_ns=coming, end_ns=coming + 10**9))
+    assert region.store.triggers.get("sale").also == (Window(past, past + 10**9),)

@@ -4,6 +4,7 @@ import json
 
 import httpx
 import pytest
+from matplotlib import rc_context
 
 from fedbus.control.sla import Sla
 from fedbus.errors import ConflictError, UnavailableError
@@ -79,10 +80,33 @@ def test_forecast_shows_history_band_and_model(ask):
     assert json.loads(output(ask("forecast", HOME, "--json")))["region"] == HOME
 
 
+def test_forecast_shows_triggers_and_what_was_decided_and_why(ask):
+    text = output(ask("forecast", HOME))
+    for expected in (
+        "why       2 small: the forecast needs 2,420 events/s at 13:00", "4,000/s in service, 2,420/s needed",
+        "spring sale", "coming", "as 2 times before", "2,040 events/s expected at 13:00 (q0.95 2,420)", "scale_in",
+    ):  # fmt: skip
+        assert expected in text
+
+
 def test_forecast_is_drawn(ask, tmp_path):
     file = tmp_path / "forecast.png"
     output(ask("forecast", HOME, "--plot", file))
     assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_decided_is_written_under_the_picture(ask, tmp_path):
+    file = tmp_path / "forecast.svg"
+    with rc_context({"svg.fonttype": "none"}):
+        output(ask("forecast", HOME, "--plot", file))
+    drawn = file.read_text()
+    for expected in (
+        "2,420 events/s at 13:00",
+        "spring sale",
+        "(forecast): 2,040 events/s expected",
+        "1 holds the load",
+    ):
+        assert expected in drawn
 
 
 def test_a_plot_that_cannot_be_drawn_is_one_clear_line(ask, tmp_path, monkeypatch):
@@ -123,7 +147,32 @@ def test_triggers_are_added_and_removed(ask, control):
     trigger = control.changes[0][3]
     assert (trigger.id, trigger.expected_factor, trigger.region, trigger.name) == ("promo", 3.0, HOME, "Black Friday")
     output(ask("trigger", "remove", "promo"))
-    assert output(ask("trigger", "list", "--json")).strip() == "[]"
+    assert {each["id"] for each in json.loads(output(ask("trigger", "list", "--json")))} == {"report", "detected-daily"}
+
+
+def test_a_recurring_trigger_needs_no_guess_of_its_effect(ask, control):
+    recurrence = ["--cron", "0 9 * * 1", "--duration", "30m", "--timezone", "Europe/Berlin"]
+    output(ask("trigger", "add", "report", *recurrence))
+    trigger = control.changes[0][3]
+    assert (trigger.cron, trigger.duration_ns, trigger.zone) == ("0 9 * * 1", 30 * 60 * 10**9, "Europe/Berlin")
+    assert (trigger.expected_factor, trigger.expected_extra_eps) == (1.0, 0.0)
+
+
+def test_a_bad_cron_expression_is_told_with_what_where_and_what_to_do(ask, control):
+    result = ask("trigger", "add", "report", "--cron", "0 25 * * 1", "--duration", "30m")
+    assert (result.exit_code, control.changes) == (1, [])
+    told = " ".join(result.stderr.split())
+    for said in ("'report'", "'0 25 * * 1'", "field 2, the hour", "25 is not within 0 and 23", "write *, a value"):
+        assert said in told
+
+
+def test_the_list_of_triggers_says_what_is_expected_of_each(ask):
+    listed = json.loads(output(ask("trigger", "list", "--json")))
+    assert [each["id"] for each in listed] == ["detected-daily"] * len(REGIONS) + ["report"]
+    assert [each["region"] for each in listed[-1]["learned"]] == list(REGIONS)
+    shown = " ".join(output(ask("trigger", "list")).split())
+    for said in ("0 9 * * 1, 30m", "learned from 3", "detected"):
+        assert said in shown
 
 
 def test_a_region_is_scaled_for_a_while(ask, control):
@@ -192,7 +241,21 @@ def test_a_gateway_that_is_not_there_is_status_1(run, unused_tcp_port):
         ["sla", "set", "a", "--availability", "1"],
         ["trigger", "add", "x", "--start", "tomorrow", "--end", "2030-01-01T00:00:00Z", "--factor", "2"],
         ["trigger", "add", "x", "--start", "2030-01-01T00:00:00", "--end", "2030-01-01T00:00:00Z", "--factor", "2"],
-        ["trigger", "add", "x", "--start", "2030-01-01T00:00:00Z", "--end", "2030-01-01T01:00:00Z"],
+        ["trigger", "add", "x", "--start", "2030-01-01T00:00:00Z"],
+        ["trigger", "add", "x", "--factor", "2"],
+        ["trigger", "add", "x", "--cron", "0 9 * * 1"],
+        ["trigger", "add", "x", "--cron", "0 9 * * 1", "--duration", "soon"],
+        [
+            "trigger",
+            "add",
+            "x",
+            "--duration",
+            "30m",
+            "--start",
+            "2030-01-01T00:00:00Z",
+            "--end",
+            "2030-01-01T01:00:00Z",
+        ],
         ["scale", "onprem.berlin"],
         ["scale", "onprem.berlin", "--instances", "1", "--auto"],
         ["scale", "onprem.berlin", "--instances", "0"],

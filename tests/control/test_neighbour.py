@@ -42,8 +42,8 @@ def test_a_region_has_room_for_its_share_of_the_largest_neighbour_and_says_so():
     assert result.target == 6  # (1,000 + 2/3 of 3,000) at 50 %
     assert {each.cause for each in result.directives} == {"neighbour"}
     assert result.directives[0].reason == (
-        "observed load is 1k events/s; with 67% of us's 3k events/s, should that be lost, it is 3k events/s, "
-        "capacity in service 1k events/s → create 4"
+        "observed load is 1k events/s; with 67% of us's 3k events/s, should that be lost, it is 3k events/s "
+        "= 6 × 500 events/s, capacity in service 1k events/s → create 4"
     )
     assert "6 × small needed" in result.explanation
 

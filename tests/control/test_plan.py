@@ -6,12 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedbus.control.assurance import Assurance
 from fedbus.control.capacity import InstanceSize
 from fedbus.control.directive import Directive
+from fedbus.control.expected import Expected
 from fedbus.control.forecast.protocol import QUANTILES, Forecast
 from fedbus.control.load import NS_PER_S
 from fedbus.control.plan import Plan, plan
-from fedbus.control.trigger import Trigger
+from fedbus.control.sizing import SizeMemory
+from fedbus.control.sla import Sla
 from fedbus.control.view import (
     InstanceView,
     Memory,
@@ -25,8 +28,13 @@ from fedbus.control.view import (
 )
 
 NOW = 1_735_740_000 * NS_PER_S  # 2025-01-01T14:00Z
-SMALL = InstanceSize("small", 1000.0)
+SMALL, LARGE = InstanceSize("small", 1000.0), InstanceSize("large", 4000.0, cost=3.0)
+HEAVY = InstanceSize("heavy", 500.0, 1e9, cost=0.5)
 WATCHED = Memory(began_ns=NOW - 3600 * NS_PER_S)
+BUSY = Memory(
+    began_ns=0, needs=(Need(NOW - 60 * NS_PER_S, 7),), target=7, unit="large", in_service=("b1", "b9"),
+    sizing=SizeMemory("large", 0, NOW - NS_PER_S, {"small": 1e9}), assurance=Assurance(budget=0.5, excess=-9.0),
+)  # fmt: skip
 
 
 def seconds(count):
@@ -59,18 +67,10 @@ def forecast(*eps, model="arima", basis="model", age_s=0, normal=None, region="e
 
 def region(count=2, *, load=1000.0, **changes):
     base = RegionView(
-        region="eu",
-        sizes=(SMALL,),
-        size="small",
-        minimum=1,
-        maximum=10,
-        instances=instances(count),
-        observed=ObservedLoad(NOW, load),
-        forecast=forecast(*[load] * 12),
-        provisioning_lead_s=300,
-        memory=WATCHED,
+        region="eu", sizes=(SMALL,), size="small", minimum=1, maximum=10, instances=instances(count),
+        observed=ObservedLoad(NOW, load), forecast=forecast(*[load] * 12), provisioning_lead_s=300, memory=WATCHED,
         target_utilization=0.7,
-    )
+    )  # fmt: skip
     return msgspec.structs.replace(base, **changes)
 
 
@@ -86,14 +86,16 @@ def actions(region_plan):
 def test_a_region_that_holds_its_load_is_left_alone():
     result = planned(region(2))
     assert result.directives == ()
-    assert "2 × small needed (observed load is 1k events/s); 2 in service; nothing to do" in result.explanation
+    why = "2 × small needed (observed load is 1k events/s = 2 × 700 events/s); 2 in service; nothing to do"
+    assert why in result.explanation
 
 
 def test_a_forecast_orders_capacity_before_the_load_is_there_and_says_so():
     result = planned(region(2, load=1000.0, forecast=forecast(1000, 3400, *[3400] * 10)))
     assert actions(result) == [("create", "forecast")] * 3
     assert result.directives[0].reason == (
-        "forecast (arima, q=0.95) needs 3.4k events/s at 14:05, capacity in service 1.4k events/s → create 3"
+        "forecast (arima, q=0.999) needs 3.4k events/s at 14:05 = 5 × 700 events/s, "
+        "capacity in service 1.4k events/s → create 3"
     )
     assert len({each.id for each in result.directives}) == 3
 
@@ -101,6 +103,26 @@ def test_a_forecast_orders_capacity_before_the_load_is_there_and_says_so():
 def test_instances_that_the_observed_load_asks_for_are_not_credited_to_the_forecast():
     result = planned(region(2, load=2000.0, forecast=forecast(*[3400] * 12)))
     assert actions(result) == [("create", "reactive"), ("create", "forecast"), ("create", "forecast")]
+
+
+def test_the_budget_of_the_sla_and_the_violations_seen_decide_how_much_of_the_forecast_is_provided():
+    noisy = msgspec.structs.replace(
+        forecast(*[1000] * 12), quantiles={level: (1000.0 + 1000 * level**20,) * 12 for level in QUANTILES}
+    )
+
+    def needed(availability, assurance=None):
+        memory = msgspec.structs.replace(WATCHED, assurance=assurance)
+        view = region(2, forecast=noisy, slas=(Sla("orders.>", availability=availability),), memory=memory)
+        result = planned(view)
+        assert result.memory.assurance.budget == pytest.approx(1 - availability)
+        assert result.decision.violation_budget == pytest.approx(1 - availability)
+        return next(level.eps for level in result.decision.levels if level.cause == "forecast")
+
+    assert needed(0.9) < needed(0.98) < needed(0.99)
+    broken = Assurance(budget=0.02).seen(1440, 60)
+    kept = Assurance(budget=0.02).seen(1440, 0)
+    assert needed(0.98, kept) < needed(0.98) < needed(0.98, broken)
+    assert needed(0.99, broken) > needed(0.99), "what was learned of one budget holds for another"
 
 
 def test_a_rise_beyond_the_provisioning_lead_is_not_ordered_yet():
@@ -128,28 +150,27 @@ def test_a_forecast_that_cannot_be_trusted_degrades_to_reactive_scaling(broken, 
     assert note in result.explanation
 
 
-def test_an_announced_trigger_is_a_floor_above_what_the_forecast_knows():
-    campaign = Trigger(
-        id="c1", name="spring sale", start_ns=NOW + seconds(120), end_ns=NOW + seconds(4000), expected_factor=3
-    )
-    result = planned(region(2, triggers=(campaign,)))
+def expected(after_s, eps, *, slots=10):
+    """A campaign from then on, in slots of a minute."""
+    return Expected(
+        trigger="c1", title="spring sale", origin="announced", start_ns=NOW + seconds(after_s), slot_s=60,
+        eps=(float(eps),) * slots, why="3 x the usual load",
+    )  # fmt: skip
+
+
+def test_a_trigger_is_a_floor_above_what_the_forecast_knows_and_needs_none():
+    result = planned(region(2, expected=(expected(120, 3000),)))
     assert actions(result) == [("create", "trigger")] * 3
     assert "trigger 'spring sale' is expected to bring 3k events/s at 14:02" in result.directives[0].reason
-    assert planned(region(2, triggers=(msgspec.structs.replace(campaign, region="us"),))).directives == ()
-    no_forecast = planned(region(2, triggers=(campaign,), forecast=None))
-    assert actions(no_forecast) == [("create", "trigger")] * 3
+    assert planned(region(2, expected=(expected(1200, 3000),))).directives == ()
+    assert actions(planned(region(2, expected=(expected(120, 3000),), forecast=None))) == [("create", "trigger")] * 3
 
 
-def test_a_trigger_under_way_is_reckoned_from_the_usual_load_and_not_twice():
-    running = Trigger(id="c1", start_ns=NOW - seconds(900), end_ns=NOW + seconds(900), expected_factor=3)
-    view = region(5, load=3000.0, forecast=forecast(*[3000] * 12, normal=[1000] * 12), triggers=(running,))
-    assert planned(view).target == 5
-    faded = msgspec.structs.replace(
-        view, observed=ObservedLoad(NOW, 500.0), forecast=forecast(*[500] * 12, normal=[1000] * 12)
-    )
-    assert planned(faded).directives == ()  # the campaign may come back: its floor holds until it ends
-    without = msgspec.structs.replace(faded, forecast=None)
-    assert planned(without).directives == ()
+def test_what_a_trigger_asks_for_is_kept_until_it_is_over():
+    faded = region(5, load=500.0, expected=(expected(-300, 3000),))
+    assert planned(faded).directives == ()
+    over = msgspec.structs.replace(faded, expected=(expected(-300, 3000, slots=4),))
+    assert actions(planned(over)) == [("drain", "scale_in")]
 
 
 def test_scale_in_is_one_at_a_time_after_the_window_and_prefers_the_least_loaded():
@@ -307,24 +328,31 @@ RATES = st.floats(min_value=-10, max_value=1e9) | st.sampled_from([float("nan"),
 @st.composite
 def any_region(draw):
     count = draw(st.integers(0, 6))
+    sizes = draw(st.lists(st.sampled_from([SMALL, LARGE, HEAVY]), min_size=1, unique=True))
     fleet = tuple(
-        instance(f"b{n}", draw(STATES), node=draw(st.sampled_from(["n1", "n2"])), since_s=draw(st.integers(0, 500)))
+        instance(
+            f"b{n}", draw(STATES), node=draw(st.sampled_from(["n1", "n2"])), since_s=draw(st.integers(0, 500)),
+            size=draw(st.sampled_from(["small", "large", "gone"])),
+        )
         for n in range(count)
-    )
+    )  # fmt: skip
     path = draw(st.lists(RATES, max_size=20))
     return region(
         instances=fleet,
+        sizes=tuple(sizes),
+        size=draw(st.sampled_from([each.name for each in sizes])),
+        expected=draw(st.sampled_from([(), (expected(120, 3000),), (expected(120, float("inf")),)])),
         observed=draw(st.none() | st.builds(ObservedLoad, st.just(NOW), RATES, RATES)),
         forecast=draw(st.none() | st.just(forecast(*path))),
         metrics_complete=draw(st.booleans()),
         minimum=draw(st.integers(0, 2)),
         maximum=draw(st.integers(2, 8)),
         override=draw(st.none() | st.builds(Override, st.integers(-1, 20), st.just(NOW + seconds(1000)))),
-        memory=draw(st.sampled_from([Memory(), WATCHED])),
+        memory=draw(st.sampled_from([Memory(), WATCHED, BUSY])),
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(any_region(), st.integers(1, 6))
 def test_whatever_the_view_the_plan_stays_within_its_limits(view, ticks):
     now_ns = NOW
@@ -339,14 +367,18 @@ def test_whatever_the_view_the_plan_stays_within_its_limits(view, ticks):
         assert len(drained) <= 1
         arriving = sum(each.state == "starting" for each in view.instances) + len(view.pending)
         assert len(creates) <= max(0, view.maximum - len(serving) - arriving)
-        assert all(each.reason for each in result.directives)
+        assert all(each.reason and each.decision == result.decision for each in result.directives)
+        assert 0 <= result.target <= view.maximum
+        assert result.explanation
+        assert msgspec.json.decode(msgspec.json.encode(result.memory), type=Memory) == result.memory
         pending = tuple(each for each in view.pending if each.id not in result.superseded and each.action == "create")
         view = msgspec.structs.replace(view, memory=result.memory, pending=(*pending, *creates))
         now_ns += seconds(90)
 
 
 def test_directives_say_what_they_are_about():
-    (directive,) = planned(region(1, load=1000.0)).directives
+    result = planned(region(1, load=1000.0))
+    (directive,) = result.directives
     assert directive == Directive(
         id="eu/1/0",
         region="eu",
@@ -354,7 +386,8 @@ def test_directives_say_what_they_are_about():
         instance=None,
         size="small",
         cause="reactive",
-        reason="observed load is 1k events/s, capacity in service 700 events/s → create 1",
+        reason="observed load is 1k events/s = 2 × 700 events/s, capacity in service 700 events/s → create 1",
         ordered_at_ns=NOW,
         plan_generation=1,
+        decision=result.decision,
     )

@@ -60,7 +60,7 @@ class RunningFederation:
             "regions": regions,
             "gateway": {"port": first},
             "data": {"directory": str(directory / "data")},
-            "manager": {"tick_interval": "1s", "scale_in_window": "5s", "scale_in_pause": "1s"},
+            "manager": {"tick_interval": "1s", "scale_in_window": "5s", "scale_in_pause": "1s", "calibrate": False},
         }
         self.file.write_text(yaml.safe_dump(options))
         self.process: subprocess.Popen[str] | None = None

@@ -171,6 +171,58 @@ def minutes(count: int) -> datetime:
     return NOW + timedelta(minutes=count)
 
 
+def decisions_of(region: str, instance: str) -> list[dict[str, object]]:
+    """Directives, newest first."""
+    return [
+        {
+            "id": f"{region}-1", "region": region, "action": "create", "instance": f"{instance}x", "size": "small",
+            "state": "applying", "cause": "forecast", "created": minutes(-2),
+            "reason": "2,040 events/s expected at 13:00 (q0.95 2,420), 2,000 in service",
+        },
+        {
+            "id": f"{region}-0", "region": region, "action": "drain", "instance": f"{instance}w", "size": "small",
+            "state": "done", "cause": "scale_in", "created": minutes(-90), "finished": minutes(-89),
+            "reason": "1 holds the load of the last 10 min",
+        },
+    ]  # fmt: skip
+
+
+def forecast_of(region: str, instance: str) -> dict[str, object]:
+    """Two hours of load, an hour of forecast, and what was decided."""
+    return {
+        "region": region, "as_of": NOW, "made_at": minutes(-1), "model": "AutoARIMA+Fourier", "basis": "forecast",
+        "mase": 0.71, "quantile": 0.95,
+        "history": [[minutes(-m), 1000 + 300 * ((m * 7) % 11) / 11 + 4 * (120 - m)] for m in range(120, -1, -1)],
+        "forecast": [[minutes(m), 1500 + 9 * m, 1300 + 8 * m, 1700 + 12 * m] for m in range(61)],
+        "capacity": [[minutes(-120), 2000], [minutes(12), 4000]], "required_eps": 2420.0,
+        "why": "2 small: the forecast needs 2,420 events/s at 13:00",
+        "decisions": decisions_of(region, instance),
+        "triggers": [{
+            "trigger": "sale", "title": "spring sale", "origin": "learned", "state": "coming",
+            "starts": minutes(20), "ends": minutes(50), "peak_eps": 2900.0, "why": "as 2 times before",
+        }],
+    }  # fmt: skip
+
+
+def triggers_of(region: str) -> list[dict[str, object]]:
+    """One announced in all regions, one that each detected for itself."""
+    return [
+        {
+            "id": "report", "region": None, "starts": minutes(60), "ends": minutes(90), "cron": "0 9 * * 1",
+            "duration_ms": 1_800_000, "effect": 1.0, "learned": [{
+                "region": region, "occurrences": 3, "factor": 4.2, "minutes": 12.0,
+                "explanation": "learned from 3 occurrences: × 4.2, 12 min",
+            }],
+        },
+        {
+            "id": "detected-daily", "region": region, "starts": minutes(60), "ends": minutes(70), "effect": 1.0,
+            "cron": "0 13 * * *", "duration_ms": 600_000, "detected": True, "confidence": 0.9,
+            "note": "daily 13:00", "learned": [{"region": region, "occurrences": 6, "factor": 2.0, "minutes": 9.0,
+                         "explanation": "detected, 90% sure, learned from 6 occurrences: × 2, 9 min"}],
+        },
+    ]  # fmt: skip
+
+
 def view_of(region: str) -> dict[str, list[dict[str, object]]]:
     """Every resource of one region, in the shapes of ``fedbus_serve.views``."""
     place = {"onprem.berlin": (52.5, 13.4), "aws.us-east-1": (38.9, -77.4), "gcp.asia-east1": (24.0, 120.5)}[region]
@@ -203,21 +255,11 @@ def view_of(region: str) -> dict[str, list[dict[str, object]]]:
             "wanted_copies": 2, "under_replicated": True, "writer": f"{region}/{instance}",
             "dispatcher": f"{region}/{instance}", "members": [f"{region}/{instance}", f"{region}/{instance}x"],
         }],
-        "forecasts": [{
-            "region": region, "as_of": NOW, "made_at": minutes(-1), "model": "AutoARIMA+Fourier", "basis": "forecast",
-            "mase": 0.71, "quantile": 0.95,
-            "history": [[minutes(-m), 1000 + 300 * ((m * 7) % 11) / 11 + 4 * (120 - m)] for m in range(120, -1, -1)],
-            "forecast": [[minutes(m), 1500 + 9 * m, 1300 + 8 * m, 1700 + 12 * m] for m in range(61)],
-            "capacity": [[minutes(-120), 2000], [minutes(12), 4000]],
-        }],
-        "directives": [{
-            "id": f"{region}-1", "region": region, "action": "create", "instance": f"{instance}x", "size": "small",
-            "state": "applying", "cause": "forecast", "created": minutes(-2),
-            "reason": "2,040 events/s expected at 13:00 (q0.95 2,420), 2,000 in service",
-        }],
+        "forecasts": [forecast_of(region, instance)],
+        "directives": decisions_of(region, instance)[:1],
         "routing": [{"region": region, "federation": "demo", "version": 7, "routes": []}],
         "slas": [{"filter": "orders.>", "max_latency_ms": 50, "availability": 0.999}],
-        "triggers": [],
+        "triggers": triggers_of(region),
         "topics": [{"topic": f"orders.t{n}"} for n in range(5)],
         "subscriptions": [],
     }  # fmt: skip

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from fedbus.control.sla import Sla
-from fedbus.control.trigger import Trigger
+from fedbus.control.trigger import Trigger, Window
 from fedbus.errors import ConflictError, NotFoundError, UnavailableError
 from tests.serve.fakes import REGIONS, FakeBus, FakeControl, make_gateway, serving
 
@@ -37,6 +37,31 @@ async def test_a_trigger_is_written_to_every_region(http, control):
         expected_extra_eps=5.0,
     )  # fmt: skip
     assert control.changes == [(region, "put_trigger", "promo", expected) for region in REGIONS]
+
+
+async def test_a_recurring_trigger_and_one_with_several_windows_are_written_whole(http, control):
+    recurring = {"cron": "0 9 * * 1", "duration_ms": 1_800_000, "timezone": "Europe/Berlin"}
+    assert (await http.put("/v1/triggers/report", json=recurring)).status_code == 200
+    expected = Trigger(id="report", cron="0 9 * * 1", duration_ns=1_800 * 10**9, zone="Europe/Berlin")
+    assert control.changes[0] == (REGIONS[0], "put_trigger", "report", expected)
+    windows = [{"starts": "2029-01-01T00:00:00Z", "ends": "2029-01-01T01:00:00Z"}]
+    assert (await http.put("/v1/triggers/promo", json=TRIGGER | {"windows": windows})).status_code == 200
+    start_ns = 1_861_920_000 * 10**9
+    assert control.changes[-1][3].also == (Window(start_ns, start_ns + 3600 * 10**9),)
+
+
+async def test_an_announcement_is_told_once_and_what_was_detected_by_region(http):
+    items = (await http.get("/v1/triggers")).json()["items"]
+    assert [(each["id"], each["region"]) for each in items] == [
+        *(("detected-daily", region) for region in REGIONS), ("report", None),
+    ]  # fmt: skip
+    assert [each["region"] for each in items[-1]["learned"]] == list(REGIONS)
+    (one,) = (
+        each
+        for each in (await http.get("/v1/triggers", params={"region": REGIONS[1]})).json()["items"]
+        if each["detected"]
+    )
+    assert one["region"] == REGIONS[1]
 
 
 async def test_regions_that_do_not_answer_are_named(http, control):
@@ -99,6 +124,14 @@ async def test_orders_to_an_instance_are_accepted(http, control, order):
         ("PUT", "/v1/triggers/x", TRIGGER | {"starts": "2030-01-01T00:00:00"}, 400),
         ("PUT", "/v1/triggers/x", TRIGGER | {"region": "nowhere"}, 404),
         ("PUT", "/v1/triggers/%20", TRIGGER, 400),
+        ("PUT", "/v1/triggers/x", {}, 400),
+        ("PUT", "/v1/triggers/x", {"starts": TRIGGER["starts"]}, 400),
+        ("PUT", "/v1/triggers/x", {"cron": "0 9 * * 1"}, 400),
+        ("PUT", "/v1/triggers/x", {"cron": "0 25 * * 1", "duration_ms": 60_000}, 400),
+        ("PUT", "/v1/triggers/x", {"cron": "0 * * * *", "duration_ms": 7_200_000}, 400),
+        ("PUT", "/v1/triggers/x", TRIGGER | {"windows": [{"starts": TRIGGER["ends"], "ends": TRIGGER["ends"]}]}, 400),
+        ("PUT", "/v1/triggers/detected-x", TRIGGER, 400),
+        ("DELETE", "/v1/triggers/detected-x", None, 400),
         ("PUT", "/v1/regions/nowhere/scale", {"instances": 1}, 404),
         ("PUT", f"/v1/regions/{REGIONS[0]}/scale", {"instances": 0}, 400),
         ("PUT", f"/v1/regions/{REGIONS[0]}/scale", {"instances": 1, "expires_in_s": 1e9}, 400),

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
-from tests.serve.fakes import REGIONS, FakeBus, FakeControl, make_gateway, serving
+from tests.serve.fakes import REGIONS, FakeBus, FakeControl, make_gateway, serving, view_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
@@ -85,6 +85,31 @@ async def test_a_person_sees_load_forecast_and_capacity_of_each_region(page: Pag
         await expect(chart.locator("canvas")).to_be_visible()
     await expect(page.locator("figcaption").first).to_contain_text("AutoARIMA+Fourier")
     await expect(page.locator("figcaption").first).to_contain_text("MASE 0.71")
+
+
+async def test_a_person_sees_under_each_chart_why_there_is_so_much_capacity(page: Page):
+    figure = page.locator('figure[data-region="onprem.berlin"]')
+    await expect(figure.locator("p")).to_have_text(
+        "2 small: the forecast needs 2,420 events/s at 13:00 · "
+        "spring sale (coming, 12:20 to 12:50, up to 2,900: as 2 times before)"
+    )
+    decided = figure.get_by_role("list", name="Decisions for onprem.berlin, newest first").get_by_role("listitem")
+    await expect(decided).to_have_count(2)
+    await expect(decided.nth(0)).to_have_text(
+        "11:58 create o1x forecast: 2,040 events/s expected at 13:00 (q0.95 2,420), 2,000 in service"
+    )
+    await expect(decided.nth(1)).to_have_text("10:30 drain o1w scale_in: 1 holds the load of the last 10 min")
+
+
+async def test_a_chart_marks_decisions_and_triggers(page: Page, control, monkeypatch):
+    painted = page.locator('figure[data-region="onprem.berlin"] canvas')
+    marked = await painted.evaluate("canvas => canvas.toDataURL()")
+    parts = view_of("onprem.berlin")
+    parts["forecasts"][0] |= {"decisions": [], "triggers": []}
+    monkeypatch.setattr("tests.serve.fakes.view_of", lambda region: parts)
+    await expect(page.locator("figure")).to_have_count(1, timeout=15_000)
+    await expect(page.locator('figure[data-region="onprem.berlin"] li')).to_have_count(0, timeout=15_000)
+    assert await painted.evaluate("canvas => canvas.toDataURL()") != marked
 
 
 async def test_a_person_sees_what_was_decided_and_why(page: Page):

@@ -1,6 +1,10 @@
 """What the control plane keeps: load, metrics, forecasts, directives, the log, and named documents."""
 
+from contextlib import closing
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedbus.broker.policies import TopicRule
 from fedbus.control.directive import Directive
@@ -10,9 +14,11 @@ from fedbus.control.sla import Sla
 from fedbus.control.trigger import Trigger
 from fedbus.errors import ConflictError, DamagedRecordError, NotFoundError
 from fedbus.limits import Limits
-from fedbus.storage.store import ResourceMetrics, Store
+from fedbus.storage.store import CapacityStep, ResourceMetrics, ResourceSlot, Store
+from fedbus.storage.store.roll_up import ROLL_UPS_S, coarser
 
-MINUTE_NS = 60_000_000_000
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
 
 
 @pytest.fixture
@@ -58,21 +64,92 @@ def test_two_weeks_of_history_are_kept_per_region_and_slot(store):
     found = store.load_history.between("a", 60, 0, 2 * MINUTE_NS)
     assert found == [LoadSample(0, 99.0, 1.0), LoadSample(MINUTE_NS, 1.0, 2.5)]
     assert len(store.load_history.between("b", 60, 0, minutes * MINUTE_NS)) == minutes
-    assert store.load_history.between("b", 300, 0, minutes * MINUTE_NS) == []
-    assert store.load_history.drop_before((minutes - 1) * MINUTE_NS) == 3 * (minutes - 1)
-    assert len(store.load_history.between("c", 60, 0, minutes * MINUTE_NS)) == 1
+    assert [len(store.load_history.slots("b", slot_s, 0, minutes * MINUTE_NS)) for slot_s in ROLL_UPS_S] == [
+        minutes // 5, minutes // 60, 14,
+    ]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3 * 1440), st.integers(0, 1000)), min_size=1, max_size=30),
+    st.sampled_from([10, 60, 300, 600, 1200]),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_coarser_slot_adds_up_what_was_measured_of_it_in_whatever_order_it_came(written, slot_s):
+    slot_ns = slot_s * SECOND_NS
+    with closing(Store("sqlite://", 0)) as store:
+        for number, events in written:
+            store.load_history.record("r", slot_s, [LoadSample(number * slot_ns, float(events), 3.0 * events)])
+        measured = dict(written)
+        for coarse_s in coarser(slot_s):
+            parts = {}
+            for number, events in measured.items():
+                parts.setdefault(number * slot_s // coarse_s, []).append(events)
+            found = store.load_history.slots("r", coarse_s, 0, 2**62)
+            assert [each.time_ns for each in found] == [start * coarse_s * SECOND_NS for start in sorted(parts)]
+            for each, start in zip(found, sorted(parts), strict=True):
+                assert (each.events, each.bytes) == (sum(parts[start]), 3.0 * sum(parts[start]))
+                assert each.measured_s == slot_s * len(parts[start])
+                assert each.peak_eps == pytest.approx(max(parts[start]) / slot_s)
+                assert each.peak_event_bytes == (3.0 if any(parts[start]) else 0.0)
+
+
+def test_events_have_a_mean_size_where_there_were_any(store):
+    store.load_history.record("r", 60, [LoadSample(0, 60.0, 6000.0), LoadSample(MINUTE_NS, 0.0, 0.0)])
+    full, empty = store.load_history.slots("r", 60, 0, 2 * MINUTE_NS)
+    assert (full.rate_eps, full.event_bytes, empty.event_bytes) == (1.0, 100.0, None)
+    (both,) = store.load_history.slots("r", 300, 0, MINUTE_NS)
+    assert (both.measured_s, both.rate_eps, both.event_bytes) == (120, 0.5, 100.0)
+
+
+def test_each_resolution_is_kept_for_as_long_as_was_asked(store):
+    day = 1440
+    store.load_history.record("r", 60, [LoadSample(n * MINUTE_NS, 1.0) for n in range(4 * day)])
+    kept_ns = {60: day * MINUTE_NS, 300: 2 * day * MINUTE_NS, 3_600: 3 * day * MINUTE_NS}
+    now_ns = (4 * day + 7) * MINUTE_NS
+    assert store.load_history.retain(now_ns, kept_ns) == 3 * day + 5 + 2 * day // 5 + day // 60
+    assert store.load_history.retain(now_ns, kept_ns) == 0
+    oldest = {s: store.load_history.slots("r", s, 0, now_ns)[0].time_ns for s in (60, *ROLL_UPS_S)}
+    # Five minutes that are still looked at are made of all their minutes.
+    assert oldest == {60: (3 * day + 5) * MINUTE_NS, 300: 2 * day * MINUTE_NS, 3_600: day * MINUTE_NS, 86_400: 0}
+    (first, *_) = store.load_history.slots("r", 86_400, 0, now_ns)
+    assert first.events == day
 
 
 def test_recording_nothing_is_allowed(store):
     store.load_history.record("a", 60, [])
-    store.resource_metrics.record([])
+    store.resource_metrics.record(60, [])
 
 
-def test_resource_metrics_are_kept_until_they_are_dropped(store):
-    readings = [ResourceMetrics(scope="node/n1", time_ns=n, cpu_share=0.5, memory_bytes=n) for n in range(5)]
-    store.resource_metrics.record(readings)
-    assert store.resource_metrics.between("node/n1", 1, 3) == readings[1:3]
-    assert store.resource_metrics.drop_before(4) == 4
+def reading(cpu_share, memory_bytes, scope="instance/b1"):
+    return ResourceMetrics(
+        scope=scope, time_ns=0, cpu_share=cpu_share, memory_bytes=memory_bytes, received_bytes_per_s=10 * cpu_share
+    )
+
+
+def test_resource_metrics_are_rolled_up_by_their_readings(store):
+    first = ResourceSlot.of(0, [reading(0.2, 100), reading(0.4, 300)])
+    second = ResourceSlot.of(MINUTE_NS, [reading(0.9, 200)])
+    other = ResourceSlot.of(0, [reading(0.1, 50, "region/r")])
+    assert (first.readings, first.cpu_share_peak, first.memory_bytes) == (2, 0.4, 200.0)
+    assert first.cpu_share == pytest.approx(0.3)
+    store.resource_metrics.record(60, [first, other, second])
+    assert store.resource_metrics.between("instance/b1", 60, 0, 2 * MINUTE_NS) == [first, second]
+    (five,) = store.resource_metrics.between("instance/b1", 300, 0, 1)
+    assert (five.readings, five.cpu_share_peak, five.memory_bytes_peak) == (3, 0.9, 300.0)
+    assert (five.cpu_share, five.received_bytes_per_s) == (pytest.approx(0.5), pytest.approx(5.0))
+    assert store.resource_metrics.between("region/r", 86_400, 0, 1) == [other]
+    assert store.resource_metrics.retain(10 * MINUTE_NS, {60: 0}) == 3
+
+
+def test_capacity_in_service_is_known_for_any_time_it_was_recorded(store):
+    for minute, instances in ((0, 1), (10, 2), (20, 1)):
+        store.capacity_steps.record("r", CapacityStep(minute * MINUTE_NS, 100.0 * instances, instances))
+    store.capacity_steps.record("other", CapacityStep(5 * MINUTE_NS, 7.0, 7))
+    found = store.capacity_steps.between("r", 12 * MINUTE_NS, 30 * MINUTE_NS)
+    assert [(step.time_ns // MINUTE_NS, step.instances) for step in found] == [(10, 2), (20, 1)]
+    assert store.capacity_steps.between("r", 0, MINUTE_NS) == [CapacityStep(0, 100.0, 1)]
+    assert store.capacity_steps.between("nowhere", 0, MINUTE_NS) == []
+    assert store.capacity_steps.drop_before(10 * MINUTE_NS) == 2
 
 
 def test_the_newest_forecasts_are_kept_as_they_were(store):

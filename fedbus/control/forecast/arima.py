@@ -26,6 +26,7 @@ class ArimaForecaster:
 
     name: str = "arima"
     needs_recent: bool = True
+    slow: bool = True
     fitted: Any = None
     weekly: bool = False
 

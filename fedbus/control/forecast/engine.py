@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedbus.control.forecast.arima import ArimaForecaster
-from fedbus.control.forecast.conformal import TrackRecord
+from fedbus.control.forecast.conformal import WIDTH_LEVEL, TrackRecord, Widths
+from fedbus.control.forecast.direct import DirectForecaster
+from fedbus.control.forecast.features import LOOK_BACK_DAYS
 from fedbus.control.forecast.protocol import QUANTILES, Forecast
 from fedbus.control.forecast.reactive import Reactive
 from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive, profile
-from fedbus.control.forecast.series import SlotSeries, rate_series
+from fedbus.control.forecast.series import SlotSeries, native_grain, rate_series
 from fedbus.control.forecast.settings import EngineSettings
 from fedbus.control.load import NS_PER_S
 
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from fedbus.control.trigger import Trigger
 
 
-#: What a forecaster gets to see in a tick: the week that the profile averages over.
-WINDOW_DAYS = 7
+#: What a forecaster gets to see in a tick: the same time of three weeks.
+WINDOW_DAYS = LOOK_BACK_DAYS
+#: A model that knows its spread is worth this much of an error more than one that does not.
+SPREAD_WORTH = 0.9
 #: An announced change shows in the load within this time.
 SETTLING_SLOTS = 3
 #: Below this share of measured ones among the recent slots, nobody knows the present level.
@@ -45,9 +49,19 @@ class Fitted:
     """Result of a fit: fitted forecasters by name, their backtest, and what went wrong with the others."""
 
     at_slot: int
+    slot_s: int
     forecasters: dict[str, Forecaster]
     records: dict[str, TrackRecord]
     failures: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """A forecast whose slots are still to come: all paths, and the 95 % bound of a model that knows its spread."""
+
+    start_slot: int
+    paths: dict[str, FloatArray]
+    bound: FloatArray | None
 
 
 class ForecastEngine:
@@ -61,43 +75,65 @@ class ForecastEngine:
     ) -> None:
         self.region = region
         self.settings = settings or EngineSettings()
-        self._offered = tuple(forecasters or (ArimaForecaster(), ProfileLevel(), SeasonalNaive()))
-        self._series = SlotSeries(np.empty(0), 0, self.settings.slot_s)
-        self._filled = self._series
+        self._offered = tuple(forecasters or (DirectForecaster(), ArimaForecaster(), ProfileLevel(), SeasonalNaive()))
         self._reactive = Reactive()
+        self._begin(1)
+
+    def _begin(self, grain: int) -> None:
+        """Know nothing yet, in slots of ``grain`` times the setting."""
+        self._grain, self._slot_s = grain, grain * self.settings.slot_s
+        self._series = SlotSeries(np.empty(0), 0, self._slot_s)
+        self._filled = self._series
         self._fitted: dict[str, Forecaster] = {}
+        self._fitted_at: dict[str, int] = {}
         self._records: dict[str, TrackRecord] = {self._reactive.name: _new_record(self.settings)}
+        self._widths = Widths(self.settings.scored_leads)
         self._fitted_at_slot: int | None = None
         self._fitted_names: frozenset[str] = frozenset()
         self._failures: dict[str, str] = {}
         self._chosen = ""
-        self._waiting: deque[tuple[int, dict[str, FloatArray]]] = deque(maxlen=4 * self.settings.scored_leads)
-        """Paths by the slot they start at, until their slots have passed."""
+        self._waiting: deque[_Waiting] = deque(maxlen=4 * self.settings.scored_leads)
+        """Forecasts by the slot they start at, until their slots have passed."""
 
     def observe(self, history: LoadHistory, triggers: Iterable[Trigger] = ()) -> None:
         """Take the region's history as it is now (the whole of it), and score earlier forecasts against it.
 
         What ``triggers`` announce is no error of a forecast that could not know: slots after it do not count.
         """
-        settings = self.settings
-        self._series = rate_series(history, settings.slot_s, _history_slots(self.settings))
+        self._read(history)
+        leads = self.settings.scored_leads
+        announced = _changes(self.region, triggers, self._series, leads) if self._waiting else ()
+        while self._waiting and self._waiting[0].start_slot + leads <= self._series.end_slot:
+            waiting = self._waiting.popleft()
+            at = waiting.start_slot - self._series.first_slot
+            if at < 0:
+                continue
+            actual = _unannounced(self._series.values[at : at + leads], waiting.start_slot, announced)
+            minutes = np.where(np.isfinite(actual)[:, None], self._series.minutes[at : at + leads], np.nan)
+            for name, path in waiting.paths.items():
+                self._records.setdefault(name, _new_record(self.settings)).add(path, actual, minutes)
+            if waiting.bound is not None:
+                self._widths.add(waiting.bound, minutes)
+
+    def _read(self, history: LoadHistory) -> None:
+        known = self._series if len(self._series.values) else None
+        self._series = rate_series(history, self._slot_s, _history_slots(self.settings, self._slot_s), known)
+        base = self._series
+        if self._grain > 1 or history.slot_s > self._slot_s:
+            recent = 3 * 86_400 // self.settings.slot_s
+            base = rate_series(history, self.settings.slot_s, recent)
+        grain = native_grain(base, self._grain)
+        if grain != self._grain:
+            self._begin(grain)
+            self._series = rate_series(history, self._slot_s, _history_slots(self.settings, self._slot_s))
         self._filled = self._series.filled()
-        leads = settings.scored_leads
-        announced = _changes(self.region, triggers, settings.slot_s)
-        while self._waiting and self._waiting[0][0] + leads <= self._series.end_slot:
-            start, paths = self._waiting.popleft()
-            at = start - self._series.first_slot
-            if at >= 0:
-                actual = _unannounced(self._series.values[at : at + leads], start, announced)
-                for name, path in paths.items():
-                    self._records.setdefault(name, _new_record(self.settings)).add(path, actual)
 
     def fit_due(self, now_ns: int) -> bool:
         """Whether a fit would change something: never fitted, too old, or history now suffices for another model."""
         possible = {f.name for f in self._offered if _suffices(f, self._filled)}
         if self._fitted_at_slot is None:
             return bool(possible)
-        age_s = now_ns / NS_PER_S - self._fitted_at_slot * self.settings.slot_s
+        age_s = now_ns / NS_PER_S - self._fitted_at_slot * self._slot_s
         return age_s >= self.settings.refit_every_s or bool(possible - self._fitted_names - self._failures.keys())
 
     def fit(self, history: LoadHistory, triggers: Iterable[Trigger] = ()) -> Fitted:
@@ -106,27 +142,38 @@ class ForecastEngine:
         The newest day (at most a quarter) is held out of the fit and forecast from many origins, so that errors and
         bounds are honest from the first forecast on.
         """
-        series = rate_series(history, self.settings.slot_s, _history_slots(self.settings))
+        slot_s, fitted_at, in_force = self._slot_s, self._fitted_at, self._fitted
+        series = rate_series(history, slot_s, _history_slots(self.settings, slot_s))
         filled = series.filled()
-        result = Fitted(series.end_slot, {}, {})
-        announced = _changes(self.region, triggers, self.settings.slot_s)
+        result = Fitted(series.end_slot, slot_s, {}, {})
+        announced = _changes(self.region, triggers, series, len(series.values))
         held_out = min(series.slots_per_day, len(series.values) // 4)
         for forecaster in (*self._offered, self._reactive):
+            name = forecaster.name
             if forecaster is not self._reactive and not _suffices(forecaster, filled):
+                continue
+            age_s = (series.end_slot - fitted_at.get(name, series.end_slot)) * slot_s
+            if name in in_force and forecaster.slow and age_s < self.settings.slow_refit_every_s:
+                result.forecasters[name] = in_force[name]
                 continue
             try:
                 fitted = forecaster.fit(filled.head(len(filled.values) - held_out))
-                record = self._backtest(fitted, series, filled, held_out, announced)
+                result.records[name] = self._backtest(fitted, series, filled, held_out, announced)
+                result.forecasters[name] = fitted if forecaster.slow else forecaster.fit(filled)
             except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
-                result.failures[forecaster.name] = f"{type(error).__name__}: {error}"
-            else:
-                result.forecasters[forecaster.name] = fitted
-                result.records[forecaster.name] = record
+                result.failures[name] = f"{type(error).__name__}: {error}"
         return result
 
     def adopt(self, fitted: Fitted) -> None:
         """Put a fit in force; a record earned live is kept, a shorter one is replaced by the backtest's."""
-        self._fitted = {name: each for name, each in fitted.forecasters.items() if name != self._reactive.name}
+        if fitted.slot_s != self._slot_s:
+            return  # the history turned out to be in other steps meanwhile: another fit is due
+        models = {name: each for name, each in fitted.forecasters.items() if name != self._reactive.name}
+        self._fitted_at = {
+            name: self._fitted_at[name] if self._fitted.get(name) is each else fitted.at_slot
+            for name, each in models.items()
+        }
+        self._fitted = models
         self._fitted_at_slot = fitted.at_slot
         self._fitted_names = frozenset(fitted.forecasters)
         self._failures = dict(fitted.failures)
@@ -139,43 +186,51 @@ class ForecastEngine:
 
         ``lead_s``: the time provisioning takes now, by which forecasters are compared (default: the setting).
         """
-        slot_s = self.settings.slot_s
+        slot_s = self._slot_s
         slot_ns = slot_s * NS_PER_S
         now_slot = now_ns // slot_ns
         length = -(-round(now_ns + max(0.0, horizon_s) * NS_PER_S) // slot_ns) - now_slot
-        length = min(self.settings.maximum_horizon_slots, max(1, self.settings.scored_leads, length))
+        most = max(1, self.settings.maximum_horizon_slots // self._grain)
+        length = min(most, max(1, self.settings.scored_leads, length))
         window = _recent_window(self._filled, now_slot)
         notes = [f"{name} failed ({why})" for name, why in self._failures.items()]
-        paths = self._paths(window, length, notes)
-        lead = max(0, math.ceil((self.settings.lead_s if lead_s is None else lead_s) / slot_s))
+        paths, bounds = self._paths(window, length, notes)
+        lead = math.ceil(max(0.0, self.settings.lead_s if lead_s is None else lead_s) / slot_s)
         scores = self._scores(lead)
-        name = self._choose(paths, scores, notes)
-        self._remember(window, paths)
-        point = paths[name]
-        offsets = self._records.setdefault(name, _new_record(self.settings)).offsets()[
-            np.minimum(np.arange(length), self.settings.scored_leads - 1)
-        ]
-        ceiling = self._ceiling()
-        bounds = np.clip(np.expm1(np.log1p(point)[:, None] + offsets), 0.0, ceiling)
+        name = self._choose(paths, bounds, scores, notes)
+        self._remember(window, paths, bounds)
+        point, ceiling = paths[name], self._ceiling()
+        prices: dict[float, float] = {}
+        leading = self._fitted.get(name)
+        if name in bounds and isinstance(leading, DirectForecaster):
+            upper, prices = bounds[name], leading.prices_at(lead)
+        else:
+            upper = _bounds(self._records.setdefault(name, _new_record(self.settings)), point)
+        upper = np.clip(upper, 0.0, ceiling)
+        normal = np.clip(_normal(window, length), 0.0, ceiling)
+        spread_over = np.repeat(np.arange(length), self._grain)
         return Forecast(
             region=self.region,
             made_at_ns=now_ns,
-            start_ns=window.end_slot * slot_ns,
-            slot_s=slot_s,
+            start_ns=now_slot * slot_ns,
+            slot_s=self.settings.slot_s,
             model=name,
             basis="fallback" if name == self._reactive.name else "model",
-            point_eps=tuple(point.tolist()),
-            quantiles={q: tuple(bounds[:, index].tolist()) for index, q in enumerate(QUANTILES)},
-            normal_eps=tuple(np.clip(_normal(window, length), 0.0, ceiling).tolist()),
+            point_eps=tuple(point[spread_over].tolist()),
+            quantiles={
+                level: tuple(path[spread_over].tolist()) for level, path in zip(QUANTILES, upper.T, strict=True)
+            },
+            normal_eps=tuple(normal[spread_over].tolist()),
             mase=scores.get(name),
             scores=scores,
-            note="; ".join(notes),
+            note="; ".join(dict.fromkeys(notes)),
+            prices=prices,
         )
 
     def recent(self, slots: int) -> tuple[int, int, tuple[float, ...]]:
         """For showing: (start in ns, slot_s, events/s) of the last ``slots`` slots observed."""
         tail = self._series.tail(slots)
-        return tail.first_slot * self.settings.slot_s * NS_PER_S, self.settings.slot_s, tuple(tail.values.tolist())
+        return tail.first_slot * tail.slot_s * NS_PER_S, tail.slot_s, tuple(tail.values.tolist())
 
     def _backtest(
         self, fitted: Forecaster, series: SlotSeries, filled: SlotSeries, held_out: int, announced: tuple[int, ...]
@@ -183,25 +238,36 @@ class ForecastEngine:
         record = _new_record(self.settings)
         leads, end = self.settings.scored_leads, len(series.values)
         padded = np.concatenate([series.values, np.full(leads, np.nan)])
+        parts = np.concatenate([series.minutes, np.full((leads, series.minutes.shape[1]), np.nan)])
         for origin in range(max(1, end - held_out), end, self.settings.backtest_stride):
             window = filled.head(origin).tail(WINDOW_DAYS * series.slots_per_day)
             path = _sound(fitted.forward(window, leads), window, self.settings.largest_growth)
             if path is not None:
                 actual = padded[origin : origin + leads]
-                record.add(path, _unannounced(actual, series.first_slot + origin, announced))
+                actual = _unannounced(actual, series.first_slot + origin, announced)
+                record.add(path, actual, np.where(np.isfinite(actual)[:, None], parts[origin : origin + leads], np.nan))
         return record
 
-    def _paths(self, window: SlotSeries, length: int, notes: list[str]) -> dict[str, FloatArray]:
-        """Point paths of all that can say something now; the reactive one always."""
+    def _paths(
+        self, window: SlotSeries, length: int, notes: list[str]
+    ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        """Point paths of all that can say something now (the reactive always), and bounds where a model has them."""
         heard = self._series.extended_to(window.end_slot).measured_share(RECENT_SLOTS) >= RECENT_SHARE
         if not heard:
             notes.append("recent load was not measured")
         paths: dict[str, FloatArray] = {}
+        bounds: dict[str, FloatArray] = {}
         for name, forecaster in self._fitted.items():
             if len(window.values) < window.slots_per_day or (forecaster.needs_recent and not heard):
                 continue
             try:
-                path = _sound(forecaster.forward(window, length), window, self.settings.largest_growth)
+                if isinstance(forecaster, DirectForecaster):
+                    found, upper = forecaster.forward_with_bounds(window, length, self._widths.factors())
+                    if np.isfinite(upper).all():
+                        bounds[name] = upper
+                else:
+                    found = forecaster.forward(window, length)
+                path = _sound(found, window, self.settings.largest_growth)
             except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
                 notes.append(f"{name} failed ({type(error).__name__}: {error})")
                 continue
@@ -211,7 +277,7 @@ class ForecastEngine:
                 paths[name] = path
         # The last resort does without a record: whatever happens, there is a path.
         paths[self._reactive.name] = np.clip(self._reactive.forward(window, length), 0.0, None)
-        return paths
+        return paths, {name: upper for name, upper in bounds.items() if name in paths}
 
     def _scores(self, lead: int) -> dict[str, float]:
         """Rolling MASE at the lead, per forecaster that has a record."""
@@ -226,34 +292,46 @@ class ForecastEngine:
         errors = {name: record.mean_absolute_error(lead) for name, record in self._records.items()}
         return {name: round(error / scale, 4) for name, error in errors.items() if math.isfinite(error)}
 
-    def _choose(self, paths: dict[str, FloatArray], scores: dict[str, float], notes: list[str]) -> str:
+    def _choose(
+        self, paths: dict[str, FloatArray], bounds: Iterable[str], scores: dict[str, float], notes: list[str]
+    ) -> str:
         """The forecaster with the least recent error that passes the gate; the present one unless clearly beaten."""
         models = [name for name in paths if name != self._reactive.name]
         trusted = {name: scores[name] for name in models if scores.get(name, math.inf) <= self.settings.largest_mase}
         if not trusted:
             notes.append("no model was accurate lately" if models else "history is too short for a model")
             return self._reactive.name
+        trusted = {name: score * (SPREAD_WORTH if name in bounds else 1.0) for name, score in trusted.items()}
         best = min(trusted, key=lambda name: trusted[name])
         if trusted.get(self._chosen, math.inf) * self.settings.switch_gain > trusted[best]:
             self._chosen = best
         return self._chosen
 
-    def _remember(self, window: SlotSeries, paths: dict[str, FloatArray]) -> None:
+    def _remember(self, window: SlotSeries, paths: dict[str, FloatArray], bounds: dict[str, FloatArray]) -> None:
         """Keep the first forecast made in each slot, to be scored once its slots have passed."""
-        if len(window.values) and (not self._waiting or self._waiting[-1][0] < window.end_slot):
+        if len(window.values) and (not self._waiting or self._waiting[-1].start_slot < window.end_slot):
             leads = self.settings.scored_leads
-            self._waiting.append((window.end_slot, {name: path[:leads].copy() for name, path in paths.items()}))
+            kept = {name: path[:leads].copy() for name, path in paths.items()}
+            upper = next(iter(bounds.values()), None)
+            bound = None if upper is None else upper[:leads, QUANTILES.index(WIDTH_LEVEL)]
+            self._waiting.append(_Waiting(window.end_slot, kept, bound))
 
     def _ceiling(self) -> float:
         return self.settings.largest_growth * float(self._filled.values.max(initial=0.0))
 
 
-def _history_slots(settings: EngineSettings) -> int:
-    return settings.history_days * 86_400 // settings.slot_s
+def _history_slots(settings: EngineSettings, slot_s: int) -> int:
+    return settings.history_days * 86_400 // slot_s
 
 
 def _new_record(settings: EngineSettings) -> TrackRecord:
     return TrackRecord(settings.scored_leads, settings.record_slots, QUANTILES)
+
+
+def _bounds(record: TrackRecord, point: FloatArray) -> FloatArray:
+    """Bounds by the forecaster's own past errors, (slots, quantiles)."""
+    offsets = record.offsets()
+    return np.asarray(np.expm1(np.log1p(point)[:, None] + offsets[np.minimum(np.arange(len(point)), len(offsets) - 1)]))
 
 
 def _suffices(forecaster: Forecaster, series: SlotSeries) -> bool:
@@ -261,10 +339,18 @@ def _suffices(forecaster: Forecaster, series: SlotSeries) -> bool:
     return len(series.values) * 3 // 4 >= forecaster.minimum_slots(series.slots_per_day)
 
 
-def _changes(region: str, triggers: Iterable[Trigger], slot_s: int) -> tuple[int, ...]:
-    """Slots in which an announced change of the load begins: starts and ends of the region's triggers."""
-    concerned = [each for each in triggers if each.concerns(region)]
-    return tuple(time_ns // (slot_s * NS_PER_S) for each in concerned for time_ns in (each.start_ns, each.end_ns))
+def _changes(region: str, triggers: Iterable[Trigger], series: SlotSeries, slots: int) -> tuple[int, ...]:
+    """Slots in which an announced change of the load begins: starts and ends of the region's triggers.
+
+    Of those within the last ``slots`` of the series, twice over.
+    """
+    slot_ns = series.slot_s * NS_PER_S
+    end_ns = series.end_slot * slot_ns
+    start_ns = end_ns - (2 * slots + 2 * SETTLING_SLOTS) * slot_ns
+    windows = (
+        each for trigger in triggers if trigger.concerns(region) for each in trigger.occurrences(start_ns, end_ns)
+    )
+    return tuple(time_ns // slot_ns for window in windows for time_ns in (window.start_ns, window.end_ns))
 
 
 def _unannounced(actual: FloatArray, start_slot: int, announced: Iterable[int]) -> FloatArray:

@@ -18,17 +18,21 @@ if TYPE_CHECKING:
 Basis = Literal["model", "fallback"]
 
 #: Quantiles every forecast carries (levels of the one-sided upper bound).
-QUANTILES = (0.5, 0.8, 0.9, 0.95, 0.975, 0.99, 0.995)
+QUANTILES = (0.5, 0.7, 0.8, 0.9, 0.95, 0.975, 0.985, 0.99, 0.993, 0.995, 0.997, 0.998, 0.999, 0.9995)
+#: Shares of violated minutes that a forecast carries prices for.
+BUDGETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     """Predicted load of a region in events/s, one value per slot of ``slot_s`` seconds from ``start_ns`` on.
 
-    ``quantiles[q]``: the load stays below with probability q. ``normal_eps``: what is usual at that time of day,
-    without regard to the present level (triggers under way are reckoned from it). ``mase``: mean absolute scaled
-    error of the model at the provisioning lead over the recent past (scale: seasonal naive by day, else last value),
-    None while unknown; ``scores`` has it per model. ``basis`` is "fallback" when no model could be trusted; ``note``
-    says why.
+    ``quantiles[q]``: the load of a single minute in the slot stays below with probability q (a violation is a minute;
+    where the history is coarser than minutes, of the slot). ``prices[budget]``: what a violated minute is worth, in
+    events/s of capacity, if that share of minutes may be violated (empty: unknown). ``normal_eps``: what is usual at
+    that time of day, without regard to the present level (triggers under way are reckoned from it). ``mase``: mean
+    absolute scaled error of the model at the provisioning lead over the recent past (scale: seasonal naive by day, else
+    last value), None while unknown; ``scores`` has it per model. ``basis`` is "fallback" when no model could be
+    trusted; ``note`` says why.
     """
 
     region: str
@@ -42,6 +46,7 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
     normal_eps: tuple[float, ...]
     mase: float | None = None
     scores: dict[str, float] = {}
+    prices: dict[float, float] = {}
     note: str = ""
 
     @property
@@ -68,7 +73,9 @@ class Forecast(msgspec.Struct, frozen=True, kw_only=True):
         """Whether every value is a finite rate of 0 or more and all paths are equally long."""
         paths = (self.point_eps, self.normal_eps, *self.quantiles.values())
         regular = bool(self.quantiles) and self.slot_s > 0 and {len(path) for path in paths} == {len(self.point_eps)}
-        return regular and all(math.isfinite(value) and value >= 0 for path in paths for value in path)
+        # A sum is finite only if all are; every tick asks, of all regions.
+        said = (*paths, self.prices.values())
+        return regular and all(math.isfinite(sum(path)) and min(path, default=0.0) >= 0 for path in said)
 
 
 class Series(Protocol):
@@ -77,6 +84,11 @@ class Series(Protocol):
     @property
     def values(self) -> FloatArray:
         """Events/s per slot, oldest first."""
+        ...
+
+    @property
+    def minutes(self) -> FloatArray:
+        """Events/s of the minutes (or whatever was measured) within each slot, shape (slots, parts); NaN in gaps."""
         ...
 
     @property
@@ -104,6 +116,11 @@ class Forecaster(Protocol):
     @property
     def needs_recent(self) -> bool:
         """Whether it starts from the present level, so that it is lost when the newest slots were not measured."""
+        ...
+
+    @property
+    def slow(self) -> bool:
+        """Whether its fit takes seconds, so that it is fitted weekly and not daily."""
         ...
 
     def minimum_slots(self, slots_per_day: int) -> int:

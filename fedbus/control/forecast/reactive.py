@@ -19,6 +19,7 @@ class Reactive:
 
     name: str = "reactive"
     needs_recent: bool = True
+    slow: bool = False
 
     def minimum_slots(self, slots_per_day: int) -> int:
         """One slot."""

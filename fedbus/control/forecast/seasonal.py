@@ -24,6 +24,7 @@ class SeasonalNaive:
 
     name: str = "seasonal_naive"
     needs_recent: bool = False
+    slow: bool = False
 
     def minimum_slots(self, slots_per_day: int) -> int:
         """One day."""
@@ -45,6 +46,7 @@ class ProfileLevel:
 
     name: str = "profile"
     needs_recent: bool = True
+    slow: bool = False
 
     def minimum_slots(self, slots_per_day: int) -> int:
         """Two days."""

@@ -24,4 +24,6 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     largest_growth: float = 3.0
     """Clamp: no forecast beyond this × the largest load seen."""
     refit_every_s: float = 86_400.0
+    slow_refit_every_s: float = 7 * 86_400.0
+    """The same for models whose fit takes seconds."""
     maximum_horizon_slots: int = 576

@@ -5,7 +5,7 @@ Owned by the region's manager; everybody else asks the manager. All calls block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fedbus.control.sla import Sla
@@ -14,6 +14,7 @@ from fedbus.control.trigger import Trigger
 from fedbus.control.view import Memory, Override
 from fedbus.ledger_record import LedgerRecord
 from fedbus.limits import Limits
+from fedbus.storage.store.capacity_steps import CapacityStep, StoredCapacitySteps
 from fedbus.storage.store.database import Database
 from fedbus.storage.store.directives import StoredDirectives
 from fedbus.storage.store.documents import Document, Documents
@@ -23,19 +24,22 @@ from fedbus.storage.store.instances import Instance, Instances
 from fedbus.storage.store.lease import Lease, ManagerLease
 from fedbus.storage.store.ledgers import Ledgers
 from fedbus.storage.store.link_assignments import LinkAssignment, LinkAssignments
-from fedbus.storage.store.load_history import StoredLoadHistory
-from fedbus.storage.store.resource_metrics import ResourceMetrics, StoredResourceMetrics
+from fedbus.storage.store.load_history import LoadSlot, StoredLoadHistory
+from fedbus.storage.store.resource_metrics import ResourceMetrics, ResourceSlot, StoredResourceMetrics
 from fedbus.storage.store.schemas import StoredSchemas
 from fedbus.storage.store.status_log import StatusEntry, StatusLog
 from fedbus.storage.store.topic_rules import StoredTopicRules
 
 __all__ = [
+    "CapacityStep",
     "Document",
     "Group",
     "Instance",
     "Lease",
     "LinkAssignment",
+    "LoadSlot",
     "ResourceMetrics",
+    "ResourceSlot",
     "StatusEntry",
     "Store",
 ]
@@ -55,6 +59,7 @@ class Store:
         self.groups = Groups(self.database)
         self.load_history = StoredLoadHistory(self.database)
         self.resource_metrics = StoredResourceMetrics(self.database)
+        self.capacity_steps = StoredCapacitySteps(self.database)
         self.forecasts = StoredForecasts(self.database, limits.store_forecasts)
         self.directives = StoredDirectives(self.database, limits.store_directives)
         self.status_log = StatusLog(self.database, limits.store_log_rows)
@@ -75,6 +80,12 @@ class Store:
             swapped = self.ledgers.swap_within(connection, records)
             self.link_assignments.pass_on(connection, receiver, heir, now_ns)
         return swapped
+
+    def retain(self, now_ns: int, load_ns: Mapping[int, int], metrics_ns: Mapping[int, int]) -> None:
+        """Forget what is old: histories by the length of their slots in seconds, capacity as the longest metrics."""
+        self.load_history.retain(now_ns, load_ns)
+        self.resource_metrics.retain(now_ns, metrics_ns)
+        self.capacity_steps.drop_before(now_ns - max(metrics_ns.values()))
 
     def close(self) -> None:
         """Close the database."""

@@ -19,8 +19,9 @@ from sqlalchemy import event, exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from fedbus.errors import ConflictError, DamagedRecordError, EnvironmentUnusableError, NotFoundError, StorageError
+from fedbus.storage.store.migrations import migrated
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUSY_TIMEOUT_MS = 5000  # how long a write waits for another process's: store transactions take milliseconds
 UPSERT_ROWS = 5000
 
@@ -68,8 +69,8 @@ class Database:
     def __init__(self, where: Path | str, now_ns: int) -> None:
         """Open a SQLite file (made if needed) or a database URL.
 
-        Raises EnvironmentUnusableError if another version wrote it, StorageError or DamagedRecordError if it cannot be
-        used. ``now_ns``: Unix time.
+        What an earlier version wrote is migrated. Raises EnvironmentUnusableError if a later one wrote it, StorageError
+        or DamagedRecordError if it cannot be used. ``now_ns``: Unix time.
         """
         self.where = str(where)
         url = sa.URL.create("sqlite", database=self.where) if isinstance(where, Path) else sa.make_url(where)
@@ -96,6 +97,9 @@ class Database:
         elif _meta.name not in tables:
             raise EnvironmentUnusableError(f"{self.where}: a database, but not a store of fedbus; choose another place")
         version = connection.execute(sa.select(_meta.c.schema_version)).scalar_one_or_none()
+        if version is not None and version < SCHEMA_VERSION:
+            version = migrated(connection, version)
+            connection.execute(sa.update(_meta).values(schema_version=version))
         if version != SCHEMA_VERSION:
             raise EnvironmentUnusableError(
                 f"{self.where}: store schema {version} is unknown, this fedbus reads {SCHEMA_VERSION}; "

@@ -44,7 +44,7 @@ def _region(number: int, dice: random.Random, now_ns: int) -> RegionView:
     forecast = Forecast(
         region=name, made_at_ns=now_ns, start_ns=now_ns, slot_s=SLOT_S, model="bench", basis="model", point_eps=path,
         quantiles={quantile: tuple(value * (1 + quantile / 4) for value in path) for quantile in QUANTILES},
-        normal_eps=path,
+        normal_eps=path, prices={budget: load_eps / budget for budget in (0.0005, 0.005, 0.05)},
     )  # fmt: skip
     instances = tuple(
         InstanceView(

@@ -49,6 +49,8 @@ def demo_options(scenario: Scenario, data: Path, port: int, instance_port: int) 
                 }
                 for trigger in scenario.triggers
             ],
+            # An hour is played in minutes, with instances of a few events/s: three nines of it would be luck.
+            "slas": [{"filter": ">", "availability": 0.95}],
             "forecasting": {
                 "slot": step, "step": step, "lead": f"{lead_s}s", "interval": "1s",
                 "horizon": f"{max(lead_s, round(_LOOK_AHEAD_S)) + 3 * scenario.step_s}s",
@@ -61,6 +63,8 @@ def demo_options(scenario: Scenario, data: Path, port: int, instance_port: int) 
                 "brake": simulated(_AGAIN_REAL_S),
                 # Three regions share one machine here: room for a lost one would be taken from those that are left.
                 "neighbour_reserve": False,
+                # What an instance is declared to hold is made up here, so that a small load needs several.
+                "calibrate": False,
             },
             "groups": {"standbys": 0},  # … and who stands by pulls all that the home has: nobody could take its place
             "data": {"directory": str(data)},

@@ -1,7 +1,9 @@
-// Charts: per region the load as it was, the forecast with its band, the capacity ordered, and a line at "now".
+// Charts: per region the load as it was, the forecast with its band, the capacity in service, what was decided and why,
+// what triggers make one expect, and a line at "now".
 /* global uPlot */
-const HEIGHT = 230, WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const HEIGHT = 230, DECISIONS = 3, WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const SHORT = new Intl.NumberFormat("en", { notation: "compact" });
+const HOUR = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit" });
 const charts = new Map();
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -21,17 +23,40 @@ function columns(view) {
   return uPlot.join(tables);
 }
 
-function nowLine(chart) {
-  const at = Math.round(chart.valToPos(chart.now, "x", true)), { ctx, bbox } = chart;
+/** A vertical line at a time, where that is shown. */
+function line(chart, time, name, width, dash = []) {
+  const at = Math.round(chart.valToPos(time, "x", true)), { ctx, bbox } = chart;
   if (!(at >= bbox.left && at <= bbox.left + bbox.width)) return;
   ctx.save();
-  ctx.strokeStyle = colour("--now");
-  ctx.lineWidth = 2 * devicePixelRatio;
+  ctx.strokeStyle = colour(name);
+  ctx.lineWidth = width * devicePixelRatio;
+  ctx.setLineDash(dash.map((length) => length * devicePixelRatio));
   ctx.beginPath();
   ctx.moveTo(at, bbox.top);
   ctx.lineTo(at, bbox.top + bbox.height);
   ctx.stroke();
   ctx.restore();
+}
+
+/** The window of a trigger, shaded, and up to where the load is expected to rise in it. */
+function shade(chart, trigger) {
+  const { ctx, bbox } = chart, x = (time) => Math.min(bbox.left + bbox.width, Math.max(bbox.left, chart.valToPos(seconds(time), "x", true)));
+  const from = x(trigger.starts), wide = x(trigger.ends) - from, level = chart.valToPos(trigger.peak_eps, "y", true);
+  ctx.save();
+  ctx.fillStyle = colour("--trigger");
+  ctx.globalAlpha = 0.15;
+  ctx.fillRect(from, bbox.top, wide, bbox.height);
+  ctx.globalAlpha = 1;
+  if (level >= bbox.top) ctx.fillRect(from, level, wide, 2 * devicePixelRatio);
+  ctx.restore();
+}
+
+function annotate(chart) {
+  const { view } = chart;
+  if (!view) return;
+  for (const trigger of view.triggers) shade(chart, trigger);
+  for (const decision of view.decisions) line(chart, seconds(decision.created), `--${decision.action === "create" ? "out" : "in"}`, 1, [2, 3]);
+  line(chart, seconds(view.as_of), "--now", 2);
 }
 
 /** Ticks in UTC: hours and minutes, days where they are further apart. */
@@ -43,7 +68,7 @@ function times(chart, ticks, axis, space, step) {
 
 function options(width) {
   const axis = { stroke: colour("--quiet"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
-  const line = (label, name, more = {}) => ({ label, stroke: colour(name), width: 1.6, spanGaps: true, points: { show: false }, ...more });
+  const series = (label, name, more = {}) => ({ label, stroke: colour(name), width: 1.6, spanGaps: true, points: { show: false }, ...more });
   const edge = { width: 0, stroke: "transparent" };
   return {
     width, height: HEIGHT,
@@ -51,12 +76,12 @@ function options(width) {
     scales: { x: { time: true }, y: { range: (chart, low, high) => [0, (high || 1) * 1.08] } },
     axes: [{ ...axis, size: 30, values: times }, { ...axis, size: 52, values: (chart, ticks) => ticks.map((tick) => SHORT.format(tick)) }],
     series: [
-      {}, line("load", "--load"), line("forecast", "--forecast", { dash: [6, 4] }), line("lower", "--forecast", edge),
-      line("upper", "--forecast", edge), line("capacity", "--capacity", { paths: uPlot.paths.stepped({ align: 1 }) }),
+      {}, series("load", "--load"), series("forecast", "--forecast", { dash: [6, 4] }), series("lower", "--forecast", edge),
+      series("upper", "--forecast", edge), series("capacity", "--capacity", { paths: uPlot.paths.stepped({ align: 1 }) }),
     ],
     bands: [{ series: [4, 3], fill: colour("--band") }],
     cursor: { points: { show: false } },
-    hooks: { draw: [nowLine] },
+    hooks: { draw: [annotate] },
   };
 }
 
@@ -69,11 +94,27 @@ function describe(view) {
 function figure(host, view) {
   const made = document.createElement("figure"), caption = document.createElement("figcaption"), plot = document.createElement("div");
   made.dataset.region = view.region;
+  const why = document.createElement("p"), decided = document.createElement("ol");
   plot.setAttribute("role", "img");
+  decided.setAttribute("aria-label", `Decisions for ${view.region}, newest first`);
   caption.append(document.createElement("strong"), document.createElement("small"));
-  made.append(caption, plot);
+  made.append(caption, plot, why, decided);
   host.append(made);
-  return { made, caption, plot, chart: null };
+  return { made, caption, plot, why, decided, chart: null };
+}
+
+/** Why there are so many instances, what triggers will bring, and the last decisions in words. */
+function explain(shown, view) {
+  const hour = (time) => HOUR.format(new Date(time));
+  const triggers = view.triggers.map((each) => `${each.title || each.trigger} (${each.state}, ${hour(each.starts)} to ${hour(each.ends)}, up to ${WHOLE.format(each.peak_eps)}: ${each.why})`);
+  shown.why.textContent = [view.why, ...triggers].filter(Boolean).join(" · ");
+  shown.decided.replaceChildren(...view.decisions.slice(0, DECISIONS).map((each) => {
+    const item = document.createElement("li"), what = document.createElement("b");
+    what.textContent = `${hour(each.created)} ${each.action} ${each.instance}`;
+    item.append(what, ` ${each.cause}: ${each.reason}`);
+    item.className = each.action;
+    return item;
+  }));
 }
 
 function forget(region) {
@@ -90,8 +131,9 @@ function draw(shown, view) {
   shown.plot.setAttribute("aria-label", describe(view));
   const data = columns(view);
   shown.chart ??= new uPlot(options(shown.plot.clientWidth), data, shown.plot);
-  shown.chart.now = seconds(view.as_of);
+  shown.chart.view = view;
   shown.chart.setData(data);
+  explain(shown, view);
 }
 
 export function drawCharts(host, views) {

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fedbus.control.assurance import Assurance
 from fedbus.control.forecast.engine import EngineSettings, ForecastEngine
 from fedbus.control.forecast.protocol import Forecast
 from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive
@@ -75,7 +76,7 @@ def test_a_forecast_is_sane_ordered_in_its_quantiles_and_crosses_json(fortnight)
     assert (np.diff(paths, axis=0) >= 0).all()
     assert msgspec.json.decode(msgspec.json.encode(forecast), type=Forecast) == forecast
     assert forecast.level(0.94) == 0.95
-    assert forecast.level(0.9999) == 0.995
+    assert forecast.level(0.99999) == 0.9995
 
 
 @pytest.mark.parametrize("minutes", [0, 1, 30, 600])
@@ -177,9 +178,9 @@ def test_an_announced_campaign_does_not_count_as_an_error_of_the_model():
 def test_nothing_after_now_is_used():
     made, seen, now_ns = engine(6)
     before = made.forecast(now_ns - 3600 * NS_PER_S, 3600)
+    made._waiting.clear()  # nor is it scored against what is to come
     seen.extend(LoadSample(now_ns - minute * MINUTE, 10**7) for minute in range(1, 55))
     made.observe(seen)
-    made._waiting.clear()
     after = made.forecast(now_ns - 3600 * NS_PER_S, 3600)
     assert after.point_eps == before.point_eps
 
@@ -222,12 +223,13 @@ RUNS = st.lists(st.tuples(EVENTS, st.integers(1, 400), st.integers(0, 300)), max
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(RUNS, st.integers(-100, 5000), st.sampled_from([1800, 3600]))
-def test_no_history_makes_the_loop_raise_or_the_forecast_mad(runs, delay_min, slot_s):
+@given(RUNS, st.integers(-100, 5000), st.sampled_from([(1800, 1800), (3600, 3600), (1800, 600), (1200, 3600)]))
+def test_no_history_makes_the_loop_raise_or_the_forecast_mad(runs, delay_min, steps):
     """Runs of one value with gaps between them, in slots so long that a few hundred make days."""
+    slot_s, engine_slot_s = steps
     seen = LoadHistory(slot_s=slot_s)
     slot = START // (slot_s * NS_PER_S)
-    made = ForecastEngine("eu", EngineSettings(slot_s=slot_s))
+    made = ForecastEngine("eu", EngineSettings(slot_s=engine_slot_s))
     for value, length, gap in runs:
         slot += gap
         for _ in range(length):
@@ -240,5 +242,6 @@ def test_no_history_makes_the_loop_raise_or_the_forecast_mad(runs, delay_min, sl
     for later in (0, 5):
         forecast = made.forecast(max(0, seen.end_ns + (delay_min + later) * MINUTE), 6 * 3600)
         assert forecast.sane, forecast
+        assert math.isfinite(Assurance(budget=0.005).required_eps(forecast, forecast.start_ns, forecast.end_ns)[0])
         largest = max((each / slot_s for each in seen.events if 0 <= each / slot_s <= 1e12), default=0.0)
         assert max(max(path) for path in forecast.quantiles.values()) <= 3 * largest * (1 + 1e-9) + 1e-9
