@@ -23,8 +23,9 @@ MEMORY_MIN = 3 * 1440
 #: The unit of the feedback: minutes beyond the budget by one per cent of that time. Absolute, not per budget: one burst
 #: spends a small budget for weeks, and paying for it all that time would bring nothing back.
 UNIT_MIN = 0.01 * MEMORY_MIN
-#: Change of the log of the planned budget per unit.
-GAIN = 6.0
+#: Change of the log of the planned budget per unit: for budgets of 1.5 % and more, and per budget below. A small budget
+#: is spent by a few bursts; following each of them would swing the plan and buy nothing.
+LARGEST_GAIN, GAIN_PER_BUDGET = 6.0, 400.0
 #: The feedback may shrink and widen the planned budget by these factors at most.
 MOST_SHRUNK, MOST_WIDENED = 3.0, 12.0
 LEAST_BUDGET, LARGEST_BUDGET = 1e-5, 0.5
@@ -44,13 +45,17 @@ class Assurance(msgspec.Struct, frozen=True, kw_only=True):
         if minutes <= 0 or not 0.0 < self.budget < 1.0:
             return self
         excess = self.excess * math.exp(-minutes / MEMORY_MIN) + (violated - self.budget * minutes) / UNIT_MIN
-        bounded = min(math.log(MOST_SHRUNK) / GAIN, max(-math.log(MOST_WIDENED) / GAIN, excess))
+        bounded = min(math.log(MOST_SHRUNK) / self._gain, max(-math.log(MOST_WIDENED) / self._gain, excess))
         return msgspec.structs.replace(self, excess=bounded)
 
     @property
     def planned_budget(self) -> float:
         """The budget that is planned with, after feedback."""
-        return min(LARGEST_BUDGET, max(LEAST_BUDGET, self.budget * math.exp(-GAIN * self.excess)))
+        return min(LARGEST_BUDGET, max(LEAST_BUDGET, self.budget * math.exp(-self._gain * self.excess)))
+
+    @property
+    def _gain(self) -> float:
+        return min(LARGEST_GAIN, GAIN_PER_BUDGET * self.budget)
 
     def required_eps(self, forecast: Forecast, start_ns: int, end_ns: int) -> tuple[float, int, float]:
         """The largest need in [start_ns, end_ns): events/s, when (ns), and the level it is the quantile of.
