@@ -107,6 +107,19 @@ def find_instance(api: ControlApi, name: str) -> dict[str, Any]:
     raise NotFoundError(f"no instance {name}; there are {', '.join(full) or 'none'}")
 
 
+def wait_for(change: Callable[[], dict[str, Any]], patience_s: float) -> dict[str, Any]:
+    """Send a change that may be sent again until all have confirmed it; what kept them, when that takes too long."""
+    clock, pause = SystemClock(), Event()
+    deadline_ns = clock.monotonic_ns() + int(patience_s * 1e9)
+    while True:
+        try:
+            return change()
+        except UnavailableError:
+            if clock.monotonic_ns() >= deadline_ns:
+                raise
+        pause.wait(POLL_S)
+
+
 def wait_until(done: Callable[[], bool], patience_s: float, what: str) -> None:
     """Ask until it is done, also through moments without an answer; UnavailableError when it takes too long."""
     clock, pause = SystemClock(), Event()
