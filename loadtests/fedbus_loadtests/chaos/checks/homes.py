@@ -102,9 +102,9 @@ class Shared:
     def _compare(self, acked: Entry, again: Entry) -> None:
         share_ns, meet_ns = self._homes.share_ns, self._homes.meet_ns
         between = self._homes.unsure(again.subscription, acked.time_ns, again.time_ns)
-        # What was in flight when the home moved, a client may read, and acknowledge to the former home, after that.
         if between and not any(
-            each.start_ns - share_ns <= acked.time_ns and again.time_ns <= each.end_ns + meet_ns for each in between
+            each.start_ns - share_ns <= acked.time_ns <= each.end_ns and again.time_ns <= each.end_ns + meet_ns
+            for each in between
         ):
             ago_s = (again.time_ns - acked.time_ns) / NS_PER_S
             self.violations.add(
