@@ -114,6 +114,9 @@ def head_environment(run_directory: Path) -> dict[str, str]:
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # On a busy machine a proxy takes longer than Serve's 5 s to start; then it would be killed and begun anew.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_HAPROXY_STARTUP_TIMEOUT_S": "60",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(haproxy / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(haproxy / "admin.sock"),
@@ -126,6 +129,7 @@ def head_environment(run_directory: Path) -> dict[str, str]:
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(ports[1]),
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(ports[2]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(ports[-1]),
+        "RAY_worker_niceness": "0",  # Ray's 15 is for batch work: brokers would starve beside any other process
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_AUTO_CONNECT": "0",  # a call that comes after the end must not start a cluster of its own
         "RAY_DEDUP_LOGS_SKIP_REGEX": SKIPPED_OUTPUT,

@@ -84,7 +84,8 @@ def _content(answer: httpx.Response, url: str) -> Any:
         code, detail = str(value.get("type", "")), str(value["detail"])
         if code not in error_types():
             raise click.ClickException(f"{detail} [{code}]")
-        raise from_code(code, detail)
+        wait_s = answer.headers.get("retry-after", "")
+        raise from_code(code, detail, retry_after_ms=int(wait_s) * 1000 if wait_s.isdecimal() else 0)
     raise FedbusError(f"{url} answered {answer.status_code}: {str(value)[:200]}")
 
 
@@ -105,6 +106,22 @@ def find_instance(api: ControlApi, name: str) -> dict[str, Any]:
             f"{name} is in several regions: write one of {', '.join(each['instance'] for each in found)}"
         )
     raise NotFoundError(f"no instance {name}; there are {', '.join(full) or 'none'}")
+
+
+def wait_for(change: Callable[[], dict[str, Any]], patience_s: float) -> dict[str, Any]:
+    """Send a change again for as long as the answer asks for that; raises what it says after ``patience_s``.
+
+    Where no gateway answers at all, that is raised at once.
+    """
+    clock, pause = SystemClock(), Event()
+    deadline_ns = clock.monotonic_ns() + int(patience_s * 1e9)
+    while True:
+        try:
+            return change()
+        except UnavailableError as error:
+            if not error.retry_after_ms or clock.monotonic_ns() >= deadline_ns:
+                raise
+        pause.wait(POLL_S)
 
 
 def wait_until(done: Callable[[], bool], patience_s: float, what: str) -> None:

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from fedbus.cli.control_api import ControlApi, as_json_option, print_json, segment
+from fedbus.cli.control_api import ControlApi, as_json_option, print_json, segment, wait_for
 from fedbus.cli.parameters import Duration, Filter, StartText
 from fedbus.cli.status import group_row
 from fedbus.cli.tables import clock, show, table
 from fedbus.cli.target import Target
 from fedbus.quantity import format_duration
 
+MOVE_PATIENCE_S = 20.0  # a busy instance confirms late
 OPTIONS = (
     "ack_deadline_ms", "max_deliveries", "dead_letter_topic", "max_in_flight", "backoff_min_ms", "backoff_max_ms",
     "paused",
@@ -194,7 +195,8 @@ def move(target: Target, group: str, to: str, region: str | None) -> None:
 
     What they hold at that moment is delivered again. If its home is lost, so is what that had not shared.
     """
-    answer = ControlApi(target).call("PUT", f"{_path(group)}/home", {"region": to}, query=_query(region))
+    api, path = ControlApi(target), f"{_path(group)}/home"
+    answer = wait_for(lambda: api.call("PUT", path, {"region": to}, query=_query(region)), MOVE_PATIENCE_S)
     click.echo(f"group {answer['group']} {answer['detail'] or f'is at home in {to}'}")
 
 

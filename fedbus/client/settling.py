@@ -148,6 +148,7 @@ class Settling:
 
     def _take_back(self, request: int) -> None:
         acks, waiting = self._unconfirmed.pop(request)
+        self._connection.forget(request)  # the session may live on, and still answer
         for ledger, offsets in acks.items():
             self._acks.setdefault(ledger, []).extend(offsets)
         self._confirmations.put_back(waiting)

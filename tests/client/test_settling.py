@@ -1,8 +1,14 @@
 """Acknowledgements when the instances they are for go away."""
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
 import fedbus
+from fedbus.broker import protocol as wire
+from fedbus.client.settling import Settling
+from fedbus.errors import UnavailableError
 from tests.client.instances import Instances
 from tests.client.waiting import until
 
@@ -17,3 +23,43 @@ async def test_closing_with_acknowledgements_for_an_instance_that_is_gone_ends(i
             instances.stop()
             await until(lambda: not any(connection.ready for connection in bus.network.connections.values()))
             await event.ack()
+
+
+class Session:
+    """A connection that stands: what is sent is kept, answers come when the test says."""
+
+    endpoint = "tcp://127.0.0.1:1"
+
+    def __init__(self):
+        self.answers, self.sent = {}, []
+
+    def request(self, answer):
+        self.answers[len(self.answers) + 1] = answer
+        return len(self.answers)
+
+    def forget(self, request):
+        self.answers.pop(request, None)
+
+    def send(self, message):
+        self.sent.append(message)
+        return True
+
+    def receive(self, message):
+        """What a connection does with an answer: nothing, if nobody waits for it any more."""
+        answer = self.answers.pop(message.request, None)
+        if answer is not None:
+            answer(message)
+
+
+async def test_an_answer_that_comes_when_the_subscription_has_moved_on_is_ignored():
+    session, elsewhere = Session(), []
+    settling = Settling(1, session, lambda ledger, offsets: elsewhere.append((ledger, offsets)))
+    settling.resumed()
+    waiting = asyncio.create_task(settling.ack("r.a/b1/0", 7, wait=True))
+    while not session.sent:
+        await asyncio.sleep(0)
+    settling.end()  # the group's home is elsewhere now; the session lives on
+    session.receive(wire.Ok(session.sent[0].request))
+    with pytest.raises(UnavailableError, match="went away"):
+        await waiting
+    assert elsewhere == [("r.a/b1/0", [7])]

@@ -131,9 +131,9 @@ def fedbus_command() -> str:
     return str(Path(sys.executable).parent / "fedbus")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFederation]:
-    """One federation for all tests of the session that leave it whole."""
+    """One federation for all tests of this folder that leave it whole."""
     running = RunningFederation(tmp_path_factory.mktemp("federation"))
     running.up()
     yield running

@@ -10,7 +10,7 @@ import pytest
 from fedbus_loadtests.ports import free_blocks, free_port
 
 FEDBUS = [sys.executable, "-c", "from fedbus.cli.main import main; main()", "demo"]
-LIMIT_S = 280
+LIMIT_S = 420
 
 
 def run(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
@@ -24,9 +24,10 @@ def run(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
 def test_the_whole_story_happens_and_nothing_is_left_behind(tmp_path):
     ports = ["--port", str(free_port()), "--instance-port", str(free_blocks(3, 50, 4))]
     done = run("--seconds", "40", "--json", *ports, temporary=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert done.stdout, done.stderr
     summary = json.loads(done.stdout)
-    assert summary["problems"] == []
+    assert summary["problems"] == [], done.stderr
+    assert done.returncode == 0
     assert summary["lost"] == 0
     assert summary["acknowledged"] > 1000
     assert summary["delivered"] >= summary["acknowledged"]

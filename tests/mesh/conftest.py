@@ -30,9 +30,9 @@ def network(namespaces: None) -> Iterator[Network]:
     network.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def mesh(namespaces: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
-    """Three regions that are up and know one another, for all tests of the session; each leaves it whole."""
+    """Three regions that are up and know one another, for all tests of this folder; each leaves it whole."""
     mesh = Mesh(tmp_path_factory.mktemp("mesh"), REGIONS, far="mesh.c")
     try:
         mesh.up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import httpx
 from tests.federation.waiting import until
 from tests.mesh.mesh import Region
 
-MOVE_S = 45.0
+MOVE_S = 120.0
 
 
 def told(region: Region, group: str) -> dict[str, Any]:
@@ -49,3 +50,15 @@ def wait_home_elsewhere(group: str, lost: Region, *asked: Region) -> str:
         lambda: "\n".join(f"{region.name}: {json.dumps(told(region, group))}" for region in asked),
     )  # fmt: skip
     return home(asked[0], group)
+
+
+def wait_followed(groups: Collection[str], regions: Collection[Region], lag_s: float) -> None:
+    """Wait until what was settled in these groups so long ago is known to their standbys, as their homes say."""
+
+    def followed(group: str) -> bool:
+        known = [told(region, group) for region in regions]
+        homes = [each for each in known if each and each["region"] == each["told_by"]]
+        unshared = [standby for each in homes for standby in each["unshared"]]
+        return bool(homes) and all(s["events"] is not None and s["lag_ms"] <= lag_s * 1000 for s in unshared)
+
+    until(lambda: all(map(followed, groups)), MOVE_S, f"standbys follow {', '.join(sorted(groups))}")

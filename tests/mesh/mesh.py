@@ -28,7 +28,7 @@ POLICIES = [
     {"filter": "*.all.>", "forward": "all"},
     {"filter": "*.pinned.>", "forward": "pinned", "regions": ["mesh.b"]},
 ]
-READY_S, DOWN_S = 150.0, 60.0
+READY_S, DOWN_S = 300.0, 60.0
 
 
 class Region:
@@ -184,7 +184,7 @@ class Mesh:
             "name": FEDERATION,
             "regions": sections,
             "security": {"allow_plaintext": True},
-            "groups": {"failover_after": "4s"},
+            "groups": {"failover_after": "10s"},
             "topics": {"policies": POLICIES},
             "manager": {"tick_interval": "2s"},
         }
@@ -208,9 +208,14 @@ class Mesh:
         for region in regions:
             wanted = {other.name for other in regions}
             until(
-                lambda region=region, wanted=wanted: wanted <= region_names(region, "healthy"), 30,
+                lambda region=region, wanted=wanted: wanted <= region_names(region, "healthy"), 90,
                 f"{region.name} hears of {', '.join(sorted(wanted))}", lambda region=region: _regions_text(region),
             )  # fmt: skip
+
+    def heal(self) -> None:
+        """The network is whole again, and the regions have met."""
+        self.network.heal()
+        self.wait_joined()
 
     def mend(self) -> None:
         """Start what a test that failed has left dead, and end what it has added, so that the next one can begin."""

@@ -10,7 +10,7 @@ from tests.mesh.mesh import region_names
 
 pytestmark = pytest.mark.ray
 
-PARTS_S = 45
+PARTS_S = 120
 
 
 def test_a_fourth_region_joins_under_load_takes_part_and_leaves(mesh, trial):

@@ -17,12 +17,13 @@ from fedbus_loadtests.chaos.history import read_histories
 from fedbus_loadtests.chaos.promise import Promise
 from fedbus_loadtests.chaos.verdict import Verdict, judge
 from tests.federation.waiting import until
+from tests.mesh.groups import wait_followed
 from tests.mesh.happenings import Happenings
 from tests.mesh.histories import Histories, now_ns
 from tests.mesh.mesh import FEDERATION, Mesh, Region
 from tests.mesh.namespaces import Host
 
-FLOW_S, ARRIVE_S, DRAIN_S = 30.0, 45.0, 60.0
+FLOW_S, ARRIVE_S, DRAIN_S = 60.0, 120.0, 120.0
 SHARE_S = 2.0  # acknowledgements are shared twice a second; this is how long the machine may dawdle
 MEET_S = 8.0  # the same after a cut: connections are made anew, and catch up
 RATE_EPS = 40.0
@@ -32,7 +33,7 @@ LOOK_S = 0.4
 class Trial:
     """Clients of one test; its topics begin with ``name``, so that it can share the mesh with others."""
 
-    def __init__(self, mesh: Mesh, name: str, folder: Path, told: Callable[[str], None] = print) -> None:
+    def __init__(self, mesh: Mesh, name: str, folder: Path, say: Callable[[str], None] = print) -> None:
         self.mesh = mesh
         self.name = name
         self.seed = int(os.environ.get("FEDBUS_CHAOS_SEED") or Random(os.urandom(8)).randrange(1_000_000))
@@ -41,9 +42,9 @@ class Trial:
             least_published=50, least_delivered=50,
         )  # fmt: skip
         self._folder = folder
-        self._told = told
-        told(f"FEDBUS_CHAOS_SEED={self.seed}")
-        self.happenings = Happenings(name, folder, self.promise, told)
+        self._told = say
+        say(f"FEDBUS_CHAOS_SEED={self.seed}")
+        self.happenings = Happenings(name, folder, self.promise, say)
         self.histories = Histories(folder)
         self._follower = Follower(folder, self.promise)
         self.clients: dict[str, Client] = {}
@@ -126,6 +127,11 @@ class Trial:
             lambda: f"{self._follower.missing(until_ns)} deliveries are due",
         )  # fmt: skip
         return until_ns
+
+    def wait_followed(self) -> None:
+        """Wait until standbys follow every group of the trial closely: a fault is due."""
+        groups = {name for client in self.clients.values() for name in client.subscriptions}
+        wait_followed(groups, self.mesh.regions.values(), SHARE_S / 2)
 
     def logs(self) -> str:
         """What the clients said on their way."""

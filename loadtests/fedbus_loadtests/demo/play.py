@@ -21,8 +21,8 @@ LOOK_S = 0.5
 #: How long the forecaster's first fits may take, its imports included.
 FORECAST_LIMIT_S = 120.0
 #: How long the story may go on after the window: drains take a moment, and load goes on as the trace says.
-OVERTIME_S = 30.0
-SETTLE_S = 15.0
+OVERTIME_S = 90.0
+SETTLE_S = 60.0
 
 
 class Play:
@@ -56,7 +56,8 @@ class Play:
         await self._replay.finish(SETTLE_S)
         await publishing
         missing = self._audit.missing
-        self._narrator.say(f"{missing} acknowledged events are missing" if missing else "every event is accounted for")
+        lost = ", ".join(f"{group.lost} of {name}" for name, group in self._audit.groups().items() if group.lost)
+        self._narrator.say(f"acknowledged events are missing: {lost}" if missing else "every event is accounted for")
 
     async def _until_forecasts(self) -> None:
         deadline_ns = self._real.monotonic_ns() + int(FORECAST_LIMIT_S * NS_PER_S)

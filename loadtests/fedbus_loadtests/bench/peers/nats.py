@@ -9,7 +9,7 @@ import asyncio
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -193,13 +193,21 @@ class Nats(System):
         """Core NATS: nothing is stored."""
         crowd = Crowd(connections, self.tuning.get("window", 500))
         readers = [await self._connect() for _ in range(connections)]
+        ready: set[int] = set()
 
-        async def read(_: Msg) -> None:
-            crowd.arrived()
+        def reading(number: int) -> Callable[[Msg], Awaitable[None]]:
+            async def read(message: Msg) -> None:
+                if message.data:
+                    crowd.arrived()
+                else:
+                    ready.add(number)
 
-        for reader in readers:
-            await reader.subscribe(CORE_SUBJECT, cb=read)
+            return read
+
+        for number, reader in enumerate(readers):
+            await reader.subscribe(CORE_SUBJECT, cb=reading(number))
             await reader.flush()
+        await self._until_heard(ready, connections)
 
         async def send(payload: bytes) -> None:
             await self._client.publish(CORE_SUBJECT, payload)
@@ -209,6 +217,16 @@ class Nats(System):
         finally:
             for reader in readers:
                 await reader.close()
+
+    async def _until_heard(self, ready: Collection[int], connections: int) -> None:
+        """Nothing is stored, so begin only when an empty message has reached every reader."""
+        watch = Stopwatch()
+        while len(ready) < connections:
+            if watch.seconds > FORM_CLUSTER_S:
+                raise UnavailableError(f"{connections - len(ready)} of {connections} subscribers hear nothing")
+            await self._client.publish(CORE_SUBJECT, b"")
+            await self._client.flush()
+            await asyncio.sleep(0.01)
 
     async def _consumed(self, load: Load, watch: Stopwatch) -> Sample:
         await self._client.flush()
