@@ -16,6 +16,10 @@ settings.load_profile("fedbus")
 # A shell's background job ignores Ctrl-C, and so would all that is started here: tests end programs as people do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Linear algebra on one thread: its matrices are small here, and on a busy machine threads only wait for each other.
+for _library in ("OPENBLAS", "OMP", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 IN_CI = os.environ.get("FEDBUS_CI", "") not in {"", "0"}
 
 

@@ -110,7 +110,7 @@ def test_quantities_are_read_with_their_units(load):
         ("forecasting: {horizon: 10s}\n", "slot ≤ lead ≤ horizon ≤ history ≤ keep does not hold"),
         ("forecasting: {slot: 7s}\n", "divide the day"),
         ("forecasting: {step: 90s}\n", "step must be a multiple of slot"),
-        ("forecasting: {models: [lstm]}\n", "forecasting.models[0]: input should be 'arima', 'profile' or"),
+        ("forecasting: {models: [lstm]}\n", "forecasting.models[0]: input should be 'direct', 'mstl', 'arima',"),
         ("gateway:\n  host: 0.0.0.0\n", "gateway listens beyond this machine"),
         ("slas:\n- filter: 'a.>.b'\n", "fed.yaml:2:3: slas[0].filter: 'a.>.b' is not a filter"),
         ("slas:\n- latency: 1s\n", "fed.yaml:2:3: slas[0].filter: is missing; add it"),
@@ -282,6 +282,11 @@ def test_the_control_plane_gets_its_own_types():
     assert options.health.settings().slow_ms == options.health.slow_ms
     (capacity,) = options.regions["onprem.berlin"].capacities()
     assert (capacity.name, capacity.events_per_s) == ("small", 20_000.0)
+
+
+def test_instances_of_a_size_that_the_file_does_not_name_any_more_run_as_the_present_one(load):
+    region = load("regions: {here: {sizes: {large: {cpus: 4}}, instances: {size: large}}}").regions["here"]
+    assert region.size_of("large") == region.size_of("gone") == region.sizes["large"]
 
 
 def test_a_trigger_means_the_window_it_says(load):

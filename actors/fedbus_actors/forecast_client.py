@@ -36,7 +36,7 @@ class ForecastClient:
         self._clock = clock
         self._settings = EngineSettings(
             slot_s=options.step_ms // 1000, history_days=max(1, options.history_ms // 86_400_000),
-            lead_s=options.lead_ms / 1000,
+            lead_s=options.lead_ms / 1000, models=options.models,
         )  # fmt: skip
         self._known_until_ns = 0
         self.lead_s = self._measured_lead_s()

@@ -48,6 +48,10 @@ def launch(
 
 def chosen(options: FederationOptions, regions: Sequence[str]) -> tuple[str, ...]:
     """The regions to start, in the file's order; raises :class:`ConfigurationError` if that is not possible here."""
+    if "neural" in options.forecasting.models:
+        from fedbus.control.forecast.neural import require_neural
+
+        require_neural()
     for region in regions:
         if region not in options.regions:
             raise ConfigurationError(f"no region {region!r} in {options.name}: it has {', '.join(options.regions)}")

@@ -56,7 +56,7 @@ class RayProvisioner:
         node = self._node(instance)
         if node is None:
             return None
-        size = self._options.sizes[instance.size]
+        size = self._options.size_of(instance.size)
         config = InstanceConfig(
             region=self._region,
             instance=instance.id,

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from fedbus.control.forecast.protocol import Forecast
 
-#: Minutes over which the feedback forgets: three days.
-MEMORY_MIN = 3 * 1440
+#: Minutes over which the feedback forgets: a week. Faster feedback swings the plan after every burst and pays for it.
+MEMORY_MIN = 7 * 1440
 #: The unit of the feedback: minutes beyond the budget by one per cent of that time. Absolute, not per budget: one burst
 #: spends a small budget for weeks, and paying for it all that time would bring nothing back.
 UNIT_MIN = 0.01 * MEMORY_MIN
-#: Change of the log of the planned budget per unit: for budgets of 1.5 % and more, and per budget below. A small budget
-#: is spent by a few bursts; following each of them would swing the plan and buy nothing.
-LARGEST_GAIN, GAIN_PER_BUDGET = 6.0, 400.0
+#: Change of the log of the planned budget per unit: at most, and per budget and its square below. A small budget is
+#: spent by a few bursts; following each of them would swing the plan and buy nothing.
+LARGEST_GAIN, GAIN_PER_BUDGET, GAIN_PER_SQUARE = 9.0, 200.0, 60_000.0
 #: The feedback may shrink and widen the planned budget by these factors at most.
 MOST_SHRUNK, MOST_WIDENED = 3.0, 12.0
 LEAST_BUDGET, LARGEST_BUDGET = 1e-5, 0.5
@@ -55,7 +55,7 @@ class Assurance(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _gain(self) -> float:
-        return min(LARGEST_GAIN, GAIN_PER_BUDGET * self.budget)
+        return min(LARGEST_GAIN, self.budget * (GAIN_PER_BUDGET + GAIN_PER_SQUARE * self.budget))
 
     def required_eps(self, forecast: Forecast, start_ns: int, end_ns: int) -> tuple[float, int, float]:
         """The largest need in [start_ns, end_ns): events/s, when (ns), and the level it is the quantile of.

@@ -1,6 +1,7 @@
 """The decision: why a region has the number and the size of instances it has, as data for people and programs.
 
-Nothing is decided here; a plan leaves what it weighed, and every directive carries the decision it follows from.
+Nothing is decided here; a plan leaves what it weighed, and every directive carries the decision it follows from. It is
+kept with the directive for as long as that is, so every field has a default: what an older version wrote is readable.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ Cause = Literal[
 class Level(msgspec.Struct, frozen=True):
     """One source's wish in instances, with its words; the load it is for, if it is for one (events/s, bytes/s)."""
 
-    cause: Cause
-    instances: int
-    why: str
+    cause: Cause = "minimum"
+    instances: int = 0
+    why: str = ""
     eps: float = 0.0
     bps: float = 0.0
     at_ns: int = 0
@@ -32,12 +33,12 @@ class SizeConsidered(msgspec.Struct, frozen=True, kw_only=True):
     from where) at the planned utilisation. ``holds``: the region's maximum of them is enough.
     """
 
-    size: str
-    instances: int
-    cost_per_hour: float
-    events_per_s: float
-    bytes_per_s: float
-    holds: bool
+    size: str = ""
+    instances: int = 0
+    cost_per_hour: float = 0.0
+    events_per_s: float = 0.0
+    bytes_per_s: float = 0.0
+    holds: bool = False
     chosen: bool = False
     basis: str = "declared"
 
@@ -51,26 +52,26 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     ``minutes_violated`` of ``minutes_seen`` did so far.
     """
 
-    target: int
-    floor: int
-    size: str
-    size_why: str
-    cost_per_hour: float
-    in_service: float
-    coming: float
-    minimum: int
-    maximum: int
-    spare: int
-    utilization: float
-    violation_budget: float
-    planned_budget: float
-    minutes_seen: int
-    minutes_violated: int
-    levels: tuple[Level, ...]
-    sizes: tuple[SizeConsidered, ...]
+    target: int = 0
+    floor: int = 0
+    size: str = ""
+    size_why: str = ""
+    cost_per_hour: float = 0.0
+    in_service: float = 0.0
+    coming: float = 0.0
+    minimum: int = 0
+    maximum: int = 0
+    spare: int = 0
+    utilization: float = 1.0
+    violation_budget: float = 0.0
+    planned_budget: float = 0.0
+    minutes_seen: int = 0
+    minutes_violated: int = 0
+    levels: tuple[Level, ...] = ()
+    sizes: tuple[SizeConsidered, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def decisive(self) -> Level:
         """The wish that decides."""
-        return max(self.levels, key=lambda level: level.instances)
+        return max(self.levels, key=lambda level: level.instances, default=Level())

@@ -5,10 +5,9 @@ Defaults of knobs are those of the control core; here they get names, units and 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 from pydantic import Field, model_validator
 
+from fedbus.control.forecast.settings import MODELS, ModelName
 from fedbus.control.health import HealthSettings
 from fedbus.control.sla import DEFAULT_AVAILABILITY, DEFAULT_MAX_LATENCY_MS, Sla
 from fedbus.control.view import PlanSettings
@@ -16,7 +15,6 @@ from fedbus.options.quantity import DurationMs
 from fedbus.options.section import Section
 from fedbus.options.topics import Filter
 
-ForecastModel = Literal["arima", "profile", "seasonal_naive"]
 MINUTE_MS = 60_000
 DAY_MS = 86_400_000
 #: Resource metrics in the shortest slots: they explain what has just happened.
@@ -73,9 +71,10 @@ class ForecastingOptions(Section):
     keep_5m_ms: DurationMs = Field(90 * DAY_MS, gt=0, alias="keep_5m", description="… rolled up to five minutes …")
     keep_1h_ms: DurationMs = Field(400 * DAY_MS, gt=0, alias="keep_1h", description="… to hours …")
     keep_1d_ms: DurationMs = Field(3650 * DAY_MS, gt=0, alias="keep_1d", description="… and to days.")
-    models: tuple[ForecastModel, ...] = Field(
-        get_args(ForecastModel),
-        description="Models that may be selected, in the order of preference; the reactive fallback is always there.",
+    models: tuple[ModelName, ...] = Field(
+        MODELS,
+        min_length=1,
+        description="Models that compete, with their weighted mean and the reactive fallback; neural needs an extra.",
     )
     quantile: float | None = Field(
         None, ge=0.5, lt=1, description="Forecast quantile to provide for; none: what the SLAs imply."

@@ -249,6 +249,10 @@ class RegionOptions(Section):
         bracketed = f"[{host}]" if ":" in host else host
         return self.external_endpoint(f"tcp://{bracketed}:{self.peering_port}")
 
+    def size_of(self, name: str) -> InstanceSize:
+        """The size of that name; the region's present one if the file does not name it any more."""
+        return self.sizes.get(name, self.sizes[self.instances.size])
+
     def capacities(self) -> tuple[Capacity, ...]:
         """The sizes as the control plane knows them."""
         return tuple(

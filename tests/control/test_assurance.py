@@ -84,12 +84,17 @@ def test_feedback_delivers_the_budget_though_forecasts_are_off(budget, slack):
     assert abs(violated / total - budget) <= 0.003
 
 
-def test_a_burst_is_forgotten():
-    struck = Assurance(budget=0.001).seen(120, 120)
-    assert struck.planned_budget == pytest.approx(0.001 / MOST_SHRUNK)
-    for _ in range(5 * 288):
+def test_what_a_burst_takes_from_the_plan_is_bounded_and_forgotten():
+    struck = Assurance(budget=0.005).seen(240, 240)
+    assert struck.planned_budget == pytest.approx(0.005 / MOST_SHRUNK)
+    for _ in range(7 * 288):
         struck = struck.seen(5, 0)
-    assert struck.planned_budget > 0.0008
+    assert struck.planned_budget > 0.004
+
+
+def test_a_small_budget_follows_a_burst_less_than_a_large_one():
+    small, large = (Assurance(budget=budget).seen(60, 60) for budget in (0.001, 0.01))
+    assert small.planned_budget / small.budget > large.planned_budget / large.budget
 
 
 @given(st.lists(st.tuples(st.integers(-5, 10_000), st.integers(0, 10_000)), max_size=20), st.floats(1e-6, 0.9))

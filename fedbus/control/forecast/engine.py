@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedbus.control.forecast.arima import ArimaForecaster
+from fedbus.control.forecast.announced import changes, unannounced
+from fedbus.control.forecast.backtest import WINDOW_DAYS, Backtest, new_record, sound
+from fedbus.control.forecast.combination import COMBINATION, combined, recentred, weights
 from fedbus.control.forecast.conformal import WIDTH_LEVEL, TrackRecord, Widths
 from fedbus.control.forecast.direct import DirectForecaster
-from fedbus.control.forecast.features import LOOK_BACK_DAYS
+from fedbus.control.forecast.models import forecasters as forecasters_named
 from fedbus.control.forecast.protocol import QUANTILES, Forecast
 from fedbus.control.forecast.reactive import Reactive
-from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive, profile
+from fedbus.control.forecast.seasonal import profile
 from fedbus.control.forecast.series import SlotSeries, native_grain, rate_series
 from fedbus.control.forecast.settings import EngineSettings
 from fedbus.control.load import NS_PER_S
@@ -34,12 +36,8 @@ if TYPE_CHECKING:
     from fedbus.control.trigger import Trigger
 
 
-#: What a forecaster gets to see in a tick: the same time of three weeks.
-WINDOW_DAYS = LOOK_BACK_DAYS
 #: A model that knows its spread is worth this much of an error more than one that does not.
 SPREAD_WORTH = 0.9
-#: An announced change shows in the load within this time.
-SETTLING_SLOTS = 3
 #: Below this share of measured ones among the recent slots, nobody knows the present level.
 RECENT_SLOTS, RECENT_SHARE = 6, 0.5
 
@@ -75,7 +73,7 @@ class ForecastEngine:
     ) -> None:
         self.region = region
         self.settings = settings or EngineSettings()
-        self._offered = tuple(forecasters or (DirectForecaster(), ArimaForecaster(), ProfileLevel(), SeasonalNaive()))
+        self._offered = tuple(forecasters or forecasters_named(self.settings.models))
         self._reactive = Reactive()
         self._begin(1)
 
@@ -86,7 +84,7 @@ class ForecastEngine:
         self._filled = self._series
         self._fitted: dict[str, Forecaster] = {}
         self._fitted_at: dict[str, int] = {}
-        self._records: dict[str, TrackRecord] = {self._reactive.name: _new_record(self.settings)}
+        self._records: dict[str, TrackRecord] = {self._reactive.name: new_record(self.settings)}
         self._widths = Widths(self.settings.scored_leads)
         self._fitted_at_slot: int | None = None
         self._fitted_names: frozenset[str] = frozenset()
@@ -102,16 +100,16 @@ class ForecastEngine:
         """
         self._read(history)
         leads = self.settings.scored_leads
-        announced = _changes(self.region, triggers, self._series, leads) if self._waiting else ()
+        announced = changes(self.region, triggers, self._series, leads) if self._waiting else ()
         while self._waiting and self._waiting[0].start_slot + leads <= self._series.end_slot:
             waiting = self._waiting.popleft()
             at = waiting.start_slot - self._series.first_slot
             if at < 0:
                 continue
-            actual = _unannounced(self._series.values[at : at + leads], waiting.start_slot, announced)
+            actual = unannounced(self._series.values[at : at + leads], waiting.start_slot, announced)
             minutes = np.where(np.isfinite(actual)[:, None], self._series.minutes[at : at + leads], np.nan)
             for name, path in waiting.paths.items():
-                self._records.setdefault(name, _new_record(self.settings)).add(path, actual, minutes)
+                self._records.setdefault(name, new_record(self.settings)).add(path, actual, minutes)
             if waiting.bound is not None:
                 self._widths.add(waiting.bound, minutes)
 
@@ -137,17 +135,13 @@ class ForecastEngine:
         return age_s >= self.settings.refit_every_s or bool(possible - self._fitted_names - self._failures.keys())
 
     def fit(self, history: LoadHistory, triggers: Iterable[Trigger] = ()) -> Fitted:
-        """Fit and backtest every forecaster the history suffices for: seconds; never raises, changes nothing here.
-
-        The newest day (at most a quarter) is held out of the fit and forecast from many origins, so that errors and
-        bounds are honest from the first forecast on.
-        """
+        """Fit and backtest every forecaster the history suffices for: seconds; never raises, changes nothing here."""
         slot_s, fitted_at, in_force = self._slot_s, self._fitted_at, self._fitted
         series = rate_series(history, slot_s, _history_slots(self.settings, slot_s))
         filled = series.filled()
         result = Fitted(series.end_slot, slot_s, {}, {})
-        announced = _changes(self.region, triggers, series, len(series.values))
-        held_out = min(series.slots_per_day, len(series.values) // 4)
+        backtest = Backtest(series, filled, self.settings, changes(self.region, triggers, series, len(series.values)))
+        said = {}
         for forecaster in (*self._offered, self._reactive):
             name = forecaster.name
             if forecaster is not self._reactive and not _suffices(forecaster, filled):
@@ -157,11 +151,17 @@ class ForecastEngine:
                 result.forecasters[name] = in_force[name]
                 continue
             try:
-                fitted = forecaster.fit(filled.head(len(filled.values) - held_out))
-                result.records[name] = self._backtest(fitted, series, filled, held_out, announced)
+                fitted = forecaster.fit(backtest.shown)
+                paths = backtest.paths(fitted)
+                result.records[name] = backtest.record(paths)
                 result.forecasters[name] = fitted if forecaster.slow else forecaster.fit(filled)
+                if forecaster is not self._reactive:
+                    said[name] = paths
             except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
                 result.failures[name] = f"{type(error).__name__}: {error}"
+        mean = backtest.combination(said, result.records, math.ceil(self.settings.lead_s / slot_s))
+        if mean is not None:
+            result.records[COMBINATION] = mean
         return result
 
     def adopt(self, fitted: Fitted) -> None:
@@ -197,15 +197,16 @@ class ForecastEngine:
         paths, bounds = self._paths(window, length, notes)
         lead = math.ceil(max(0.0, self.settings.lead_s if lead_s is None else lead_s) / slot_s)
         scores = self._scores(lead)
+        self._combine(paths, bounds, lead)
         name = self._choose(paths, bounds, scores, notes)
         self._remember(window, paths, bounds)
         point, ceiling = paths[name], self._ceiling()
         prices: dict[float, float] = {}
-        leading = self._fitted.get(name)
-        if name in bounds and isinstance(leading, DirectForecaster):
-            upper, prices = bounds[name], leading.prices_at(lead)
+        spread = next((each for each in self._fitted.values() if isinstance(each, DirectForecaster)), None)
+        if name in bounds and spread is not None:
+            upper, prices = bounds[name], spread.prices_at(lead)
         else:
-            upper = _bounds(self._records.setdefault(name, _new_record(self.settings)), point)
+            upper = _bounds(self._records.setdefault(name, new_record(self.settings)), point)
         upper = np.clip(upper, 0.0, ceiling)
         normal = np.clip(_normal(window, length), 0.0, ceiling)
         spread_over = np.repeat(np.arange(length), self._grain)
@@ -232,22 +233,6 @@ class ForecastEngine:
         tail = self._series.tail(slots)
         return tail.first_slot * tail.slot_s * NS_PER_S, tail.slot_s, tuple(tail.values.tolist())
 
-    def _backtest(
-        self, fitted: Forecaster, series: SlotSeries, filled: SlotSeries, held_out: int, announced: tuple[int, ...]
-    ) -> TrackRecord:
-        record = _new_record(self.settings)
-        leads, end = self.settings.scored_leads, len(series.values)
-        padded = np.concatenate([series.values, np.full(leads, np.nan)])
-        parts = np.concatenate([series.minutes, np.full((leads, series.minutes.shape[1]), np.nan)])
-        for origin in range(max(1, end - held_out), end, self.settings.backtest_stride):
-            window = filled.head(origin).tail(WINDOW_DAYS * series.slots_per_day)
-            path = _sound(fitted.forward(window, leads), window, self.settings.largest_growth)
-            if path is not None:
-                actual = padded[origin : origin + leads]
-                actual = _unannounced(actual, series.first_slot + origin, announced)
-                record.add(path, actual, np.where(np.isfinite(actual)[:, None], parts[origin : origin + leads], np.nan))
-        return record
-
     def _paths(
         self, window: SlotSeries, length: int, notes: list[str]
     ) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
@@ -267,7 +252,7 @@ class ForecastEngine:
                         bounds[name] = upper
                 else:
                     found = forecaster.forward(window, length)
-                path = _sound(found, window, self.settings.largest_growth)
+                path = sound(found, window, self.settings.largest_growth)
             except Exception as error:  # noqa: BLE001 - a model that fails is left out; what failed is told
                 notes.append(f"{name} failed ({type(error).__name__}: {error})")
                 continue
@@ -291,6 +276,16 @@ class ForecastEngine:
         scale = max(scale, 1e-3 * float(self._filled.values.mean()) if len(values) else 0.0, 1e-9)
         errors = {name: record.mean_absolute_error(lead) for name, record in self._records.items()}
         return {name: round(error / scale, 4) for name, error in errors.items() if math.isfinite(error)}
+
+    def _combine(self, paths: dict[str, FloatArray], bounds: dict[str, FloatArray], lead: int) -> None:
+        """Add the weighted mean of the models, with the bounds of the one that knows its spread moved to it."""
+        records = {name: self._records[name] for name in (paths.keys() & self._records.keys()) - {self._reactive.name}}
+        errors = {name: record.mean_absolute_error(lead) for name, record in sorted(records.items())}
+        weighted = weights(errors, min(map(len, records.values()), default=0))
+        if weighted:
+            paths[COMBINATION] = combined(paths, weighted)
+            for name in bounds.keys() & weighted.keys():
+                bounds[COMBINATION] = recentred(bounds[name], paths[name], paths[COMBINATION])
 
     def _choose(
         self, paths: dict[str, FloatArray], bounds: Iterable[str], scores: dict[str, float], notes: list[str]
@@ -324,10 +319,6 @@ def _history_slots(settings: EngineSettings, slot_s: int) -> int:
     return settings.history_days * 86_400 // slot_s
 
 
-def _new_record(settings: EngineSettings) -> TrackRecord:
-    return TrackRecord(settings.scored_leads, settings.record_slots, QUANTILES)
-
-
 def _bounds(record: TrackRecord, point: FloatArray) -> FloatArray:
     """Bounds by the forecaster's own past errors, (slots, quantiles)."""
     offsets = record.offsets()
@@ -337,29 +328,6 @@ def _bounds(record: TrackRecord, point: FloatArray) -> FloatArray:
 def _suffices(forecaster: Forecaster, series: SlotSeries) -> bool:
     """A quarter at most is held out of the fit, and what remains must suffice."""
     return len(series.values) * 3 // 4 >= forecaster.minimum_slots(series.slots_per_day)
-
-
-def _changes(region: str, triggers: Iterable[Trigger], series: SlotSeries, slots: int) -> tuple[int, ...]:
-    """Slots in which an announced change of the load begins: starts and ends of the region's triggers.
-
-    Of those within the last ``slots`` of the series, twice over.
-    """
-    slot_ns = series.slot_s * NS_PER_S
-    end_ns = series.end_slot * slot_ns
-    start_ns = end_ns - (2 * slots + 2 * SETTLING_SLOTS) * slot_ns
-    windows = (
-        each for trigger in triggers if trigger.concerns(region) for each in trigger.occurrences(start_ns, end_ns)
-    )
-    return tuple(time_ns // slot_ns for window in windows for time_ns in (window.start_ns, window.end_ns))
-
-
-def _unannounced(actual: FloatArray, start_slot: int, announced: Iterable[int]) -> FloatArray:
-    """The actual path with NaN from an announced change on, for a forecast made before that was seen in the load."""
-    path = actual.copy()
-    for slot in announced:
-        if start_slot <= slot + SETTLING_SLOTS:
-            path[max(0, slot - start_slot) :] = np.nan
-    return path
 
 
 def _recent_window(filled: SlotSeries, now_slot: int) -> SlotSeries:
@@ -372,14 +340,6 @@ def _recent_window(filled: SlotSeries, now_slot: int) -> SlotSeries:
     if unheard >= len(recent.values) or recent.first_slot >= now_slot:
         return SlotSeries(np.empty(0), now_slot, filled.slot_s)
     return recent.extended_to(now_slot).filled()
-
-
-def _sound(path: FloatArray, window: SlotSeries, largest_growth: float) -> FloatArray | None:
-    """The path within its clamps, or None if it is not finite or mostly beyond them."""
-    ceiling = largest_growth * float(window.values.max(initial=0.0))
-    if not np.isfinite(path).all() or float(np.median(path)) > ceiling:
-        return None
-    return np.clip(path, 0.0, ceiling)
 
 
 def _normal(window: SlotSeries, length: int) -> FloatArray:

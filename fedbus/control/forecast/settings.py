@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+ModelName = Literal["direct", "mstl", "arima", "profile", "seasonal_naive", "neural"]
+#: All that need nothing beyond the extra ``cluster``, in the order of preference.
+MODELS: tuple[ModelName, ...] = ("direct", "mstl", "arima", "profile", "seasonal_naive")
 
 
 class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Knobs of the engine, the same for every series (nothing is tuned per series)."""
 
     slot_s: int = 300
+    models: tuple[ModelName, ...] = MODELS
+    """Forecasters to run beside the reactive last resort; their weighted mean competes too."""
     history_days: int = 28
     scored_leads: int = 12
     """Leads whose errors are kept; beyond them the last one's bounds hold."""

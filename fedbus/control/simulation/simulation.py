@@ -31,7 +31,7 @@ BUDGETS_PCT = (
     0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0, 3.0,
 )  # fmt: skip
 #: Fewer of them where more than so many days are judged: each costs minutes then.
-FEW_BUDGETS_PCT, MANY_DAYS = (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 2.0), 400
+FEW_BUDGETS_PCT, MANY_DAYS = (0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0, 2.0), 100
 #: A rise by this much within the delay, unseen when orders would have had to be placed, is called a jump.
 JUMP = 1.5
 

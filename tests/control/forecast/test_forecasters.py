@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from fedbus.control.forecast.arima import ArimaForecaster
+from fedbus.control.forecast.mstl import MstlForecaster
 from fedbus.control.forecast.reactive import Reactive
 from fedbus.control.forecast.seasonal import ProfileLevel, SeasonalNaive
 from fedbus.control.forecast.series import SlotSeries, rate_series
@@ -15,7 +16,7 @@ def day_cycle(days, per_day=288, first_slot=0, level=100.0):
     return SlotSeries(level * (1.5 + np.sin(2 * np.pi * at / per_day)), first_slot, 86_400 // per_day)
 
 
-@pytest.mark.parametrize("forecaster", [SeasonalNaive(), ProfileLevel(), ArimaForecaster()])
+@pytest.mark.parametrize("forecaster", [SeasonalNaive(), ProfileLevel(), ArimaForecaster(), MstlForecaster()])
 @pytest.mark.parametrize("first_slot", [0, 131])
 def test_a_pure_day_cycle_is_continued_in_phase(forecaster, first_slot):
     rng = np.random.default_rng(1)
@@ -25,6 +26,17 @@ def test_a_pure_day_cycle_is_continued_in_phase(forecaster, first_slot):
     for end in (6 * 288, 6 * 288 + 100):
         path = fitted.forward(noisy.head(end), 36)
         np.testing.assert_allclose(path, whole.values[end : end + 36], rtol=0.12)
+
+
+def test_a_sharp_peak_every_day_is_seen_coming_after_seasons_were_taken_out():
+    """Five Fourier terms would smear it; a LOESS season does not."""
+    rng = np.random.default_rng(2)
+    at = np.arange(10 * 96)
+    level = np.where(at % 96 == 40, 400.0, 100.0)
+    series = SlotSeries(level * np.exp(rng.normal(0, 0.05, len(at))), 0, 900)
+    fitted = MstlForecaster().fit(series.head(9 * 96))
+    path = fitted.forward(series.head(9 * 96 + 36), 8)
+    np.testing.assert_allclose(path, level[9 * 96 + 36 : 9 * 96 + 44], rtol=0.15)
 
 
 def test_the_profile_follows_the_recent_level():
