@@ -13,7 +13,7 @@ from fedbus.broker.link_spans import reached as reached_by
 from fedbus.broker.policies import TopicRule
 from fedbus.clock import Clock
 from fedbus.control.link_lag import LagMeter
-from fedbus.control.links import Interest, LinkPlanner, Scanned, forced, gone
+from fedbus.control.links import ORDER_WAIT_NS, Interest, LinkPlanner, Scanned, forced, gone
 from fedbus.control.summary import LinkLag, RegionSummary
 from fedbus.ledger_record import LedgerRecord
 from fedbus.storage.store import Store
@@ -33,6 +33,7 @@ class RegionLinks:
         self._planner = LinkPlanner()
         self._meter = LagMeter()
         self._broken: set[str] = set()
+        self._taking_since_ns: dict[str, int] = {}
         self._applied: dict[str, tuple[str, list[PeerLink]]] = {}
         self._admitted: dict[str, tuple[int, dict[str, str]]] = {}
         self.links: dict[str, list[PeerLink]] = {}
@@ -50,10 +51,11 @@ class RegionLinks:
         """Plan, assign what is new, tell whoever has other links than it should, and whom to let in (``keys``)."""
         now_ns = self._real.monotonic_ns()
         reports = {name: m.report.status for name, m in fleet.members.items() if m.report is not None}
+        unready = self._unready(fleet, ledgers, now_ns)
         living = {
             name: member
             for name, member in fleet.members.items()
-            if member.record.state == "serving" and name in reports and not _takes_over(member, ledgers)
+            if member.record.state == "serving" and name in reports and name not in unready
         }
         durable = interest.durable | forced(rules, self._region)
         wanted = Interest(durable, interest.live - durable, interest.began)
@@ -73,6 +75,12 @@ class RegionLinks:
         ages = [status.link_topics for status in reports.values()]
         self.lags = self._meter.measure(peers.values(), reached, ages, now_ns)
         self._admit(fleet, dict(keys))
+
+    def _unready(self, fleet: Fleet, ledgers: Sequence[LedgerRecord], now_ns: int) -> set[str]:
+        """Instances that take over a dispatch, each for as long as order waits: links must not wait for ever."""
+        taking = {name for name, member in fleet.members.items() if _takes_over(member, ledgers)}
+        self._taking_since_ns = {name: self._taking_since_ns.get(name, now_ns) for name in taking}
+        return {name for name, since_ns in self._taking_since_ns.items() if now_ns - since_ns <= ORDER_WAIT_NS}
 
     def _complain(self) -> None:
         for ledger in sorted(self._planner.not_waited_for - self._broken):
@@ -120,14 +128,18 @@ class RegionLinks:
                 member.handle.apply_peers.remote(keys)
 
 
-def _takes_over(member: Member, ledgers: Sequence[LedgerRecord]) -> bool:
-    """Whether it is to dispatch what it does not serve yet: how far that was pulled it knows only then."""
-    held = {each.ledger: each for each in member.report.status.held} if member.report is not None else {}
+def _takes_over(member: Member, ledgers: Iterable[LedgerRecord]) -> bool:
+    """Whether it dispatches what it does not serve yet: how far that was pulled it knows only then.
+
+    Also what it is still cutting, or what the store has not closed yet: a link that began meanwhile would begin anew.
+    """
+    if member.report is None:
+        return False
+    status = member.report.status
+    served = {status.ledger, *(each.ledger for each in status.held if each.serving)}
     return any(
-        record.state == "CLOSED"
-        and record.dispatcher == member.name
-        and (copy := held.get(record.id)) is not None
-        and copy.complete(record)
-        and not copy.serving
+        record.dispatcher == member.name
+        and record.dispatcher_uuid in ("", member.report.directory_uuid)
+        and record.id not in served
         for record in ledgers
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from fedbus.broker.policies import TopicRule
 from fedbus.broker.protocol import LinkFilter
-from fedbus.clock import ManualClock
-from fedbus.control.links import Interest
+from fedbus.clock import NS_PER_S, ManualClock
+from fedbus.control.links import ORDER_WAIT_NS, Interest
 from fedbus.control.summary import LedgerSummary, LinkLag, RegionSummary
+from fedbus.ledger_record import Fragment, Held, LedgerRecord, Member
 from fedbus.storage.store import Store
 from fedbus_actors.region_links import RegionLinks
 
@@ -32,6 +34,7 @@ class Instance:
         self.admitted: list[dict[str, str]] = []
         self.started_ns = 1
         self.scanned: dict[str, dict[str, int]] = {}
+        self.held: list[Held] = []
         self.topics: dict[str, dict[str, int]] = {}
         self.apply_links = SimpleNamespace(remote=self._apply)
         self.apply_peers = SimpleNamespace(remote=self.admitted.append)
@@ -42,9 +45,9 @@ class Instance:
     @property
     def report(self) -> Any:
         status = SimpleNamespace(
-            ledger=f"here/x/{self.started_ns}", links=self.scanned, held=[], link_topics=self.topics
+            ledger=f"here/x/{self.started_ns}", links=self.scanned, held=self.held, link_topics=self.topics
         )
-        return SimpleNamespace(status=status, started_ns=self.started_ns)
+        return SimpleNamespace(status=status, started_ns=self.started_ns, directory_uuid="disk")
 
 
 @pytest.fixture
@@ -54,12 +57,12 @@ def region(tmp_path):
     made.links = RegionLinks("here", made.store, made.clock, made.clock)
     made.at_ns = 0
 
-    def step(*ledgers, interest=WANTED, rules=(), keys=None):
+    def step(*ledgers, interest=WANTED, rules=(), keys=None, records=()):
         made.at_ns += 1
         peer = RegionSummary(
             "there", 1, made.at_ns, 0.0, 0.0, 0.0, 0.0, 0.0, [], list(ledgers), link_key="key"
         )  # fmt: skip
-        made.links.step(made.fleet, {"there": peer}, [], interest, rules, keys or {})
+        made.links.step(made.fleet, {"there": peer}, records, interest, rules, keys or {})
 
     made.step = step
     yield made
@@ -104,6 +107,40 @@ def test_who_takes_over_the_dispatch_receives_on_and_if_all_is_lost_another_begi
     region.step(ledger(FIRST))
     assert told(region) == {"b3": [FIRST]}
     assert region.store.link_assignments.get(FIRST).term == 3
+
+
+@pytest.mark.parametrize("state", ["OPEN", "RECOVERING", "CLOSED"])
+def test_who_does_not_serve_what_it_dispatched_before_does_not_begin_to_pull(region, state):
+    region.step(ledger(FIRST))
+    b1 = region.fleet.members["b1"]
+    b1.links, b1.started_ns = [], 2
+    before = LedgerRecord(
+        id="here/b1/0", writer=(here := Member("here/b1", "disk")), fragments=(Fragment(0, (here,)),),
+        dispatcher="here/b1", dispatcher_uuid="disk", state=state,
+    )  # fmt: skip
+    on_disk = Held(ledger=before.id, version=1, term=0, first_number=0, end_number=9, end_offset=9, confirmed=9)
+    for held in ([], [on_disk]):
+        b1.held = held
+        region.step(ledger(FIRST), records=[before])
+        assert told(region) == {"b1": [], "b2": []}, "it would pull anew what is in there"
+    b1.held = [msgspec.structs.replace(on_disk, serving=True)]
+    b1.scanned = {FIRST: {"a.>": 7}}
+    region.step(ledger(FIRST), records=[before])
+    assert told(region) == {"b1": [FIRST], "b2": []}
+
+
+def test_links_do_not_wait_for_ever_for_a_ledger_that_is_not_served_nor_for_one_on_another_disk(region):
+    here = Member("here/b1", "former disk")
+    lost = LedgerRecord(id="here/b1/0", writer=here, fragments=(Fragment(0, (here,)),), dispatcher="here/b1")
+    region.step(ledger(FIRST), records=[msgspec.structs.replace(lost, dispatcher_uuid="former disk")])
+    assert told(region)["b1"] == [FIRST]
+    region.fleet.members["b1"].links = []
+    region.fleet.members["b1"].started_ns = 2
+    region.step(ledger(FIRST), records=[lost])
+    assert told(region)["b1"] == []
+    region.clock.advance(ORDER_WAIT_NS / NS_PER_S + 1)
+    region.step(ledger(FIRST), records=[lost])
+    assert told(region)["b1"] == [FIRST]
 
 
 def test_a_new_incarnation_is_told_again_and_policies_count_as_interest(region):
