@@ -84,6 +84,7 @@ class RegionReport:
                 links=self._links(),
                 recovery_point_ms=recovery_point_ms(region.name, region.peering.summaries.values()),
                 peers=self._peers(),
+                peering_dropped=dict(region.peering.dropped),
                 explanation=region.explanation,
                 as_of=format_time_ns(region.clock.now_ns()),
             )

@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import Protocol
 
 from fedbus.broker import protocol as wire
+from fedbus.client.confirmations import Waiting
 from fedbus.client.connection import Connection
+from fedbus.client.homeless import Homeless, Identity
 from fedbus.client.settling import Settling
 from fedbus.errors import FedbusError, UnavailableError, from_code
 
@@ -16,11 +18,10 @@ PARTING_S = 2.0
 NEVER = 1 << 31  # more events than anybody may be granted
 
 
-Identity = tuple[int, int]  # of a group: (created, generation); what was delivered under another one is void
-
-
 class Reader(Protocol):
-    """The subscription as its attachments see it."""
+    """The subscription as its attachments see it. ``homeless`` takes what was for an instance that is gone."""
+
+    homeless: Homeless
 
     def request_for(self, attachment: Attachment, request: int) -> wire.Subscribe:
         """What to ask this instance for."""
@@ -36,9 +37,6 @@ class Reader(Protocol):
 
     def failed(self, error: FedbusError) -> None:
         """It cannot go on at all."""
-
-    def settle_elsewhere(self, ledger: str, offsets: list[int], identity: Identity | None) -> None:
-        """Acknowledgements for an instance that is gone: whoever serves its ledger now takes them."""
 
 
 class Attachment:
@@ -63,9 +61,12 @@ class Attachment:
 
     def _settling(self) -> Settling:
         def elsewhere(ledger: str, offsets: list[int]) -> None:
-            self._reader.settle_elsewhere(ledger, offsets, self.identity)
+            self._reader.homeless.settle(ledger, offsets, self.identity)
 
-        return Settling(self._number, self.connection, elsewhere)
+        def follow(waiting: Waiting) -> None:
+            self._reader.homeless.confirm(waiting, self.identity)
+
+        return Settling(self._number, self.connection, elsewhere, follow)
 
     @property
     def standing(self) -> bool:

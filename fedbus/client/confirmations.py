@@ -44,6 +44,7 @@ class Confirmations:
         self._waiting: Waiting = []
         self._joining: Waiters | None = None  # the last of them, while others may still join it
         self._refusal = ""
+        self._follow: Callable[[Waiting], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -62,6 +63,8 @@ class Confirmations:
             self._loop.call_soon(self._flush)
         done = self._loop.create_future()
         self._joining.futures.append(done)
+        if self._follow is not None:
+            self._follow(self.take())
         return done
 
     def _expired(self, waiters: Waiters) -> None:
@@ -84,6 +87,11 @@ class Confirmations:
     def put_back(self, waiting: Waiting) -> None:
         """Their message was not confirmed: they wait for the next."""
         self._waiting += waiting
+
+    def hand_over(self, follow: Callable[[Waiting], None]) -> None:
+        """There will be no next message: all who wait, and who comes later, wait elsewhere."""
+        self._follow = follow
+        follow(self.take())
 
     def give_up(self, error: FedbusError) -> None:
         """There will be no next message."""

@@ -2,8 +2,8 @@
 
 Live ones keep a cursor (per origin ledger the next offset) and go on from it after any loss, so that nothing is missed
 or comes twice. Groups leave that to the instances, which deliver again what was not acknowledged; their members attach
-where the group is at home (``client/whereabouts.py``), and what they acknowledge after it went is said there. Queued
-are at most ``credit`` events per instance.
+where the group is at home (``client/whereabouts.py``), and what they acknowledge after it went is said there
+(``client/homeless.py``). Queued are at most ``credit`` events per instance.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import msgspec
 
 from fedbus.batch import Batch
 from fedbus.broker import protocol as wire
-from fedbus.client.attachment import Attachment, Identity
+from fedbus.client.attachment import Attachment
 from fedbus.client.connection import Connection
+from fedbus.client.homeless import Homeless
 from fedbus.client.whereabouts import Whereabouts
 from fedbus.errors import FedbusError
-from fedbus.ranges import RangeSet
 
 
 class SubscriptionSpec(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Inflow:
         self._member = secrets.token_hex(8)
         self._where = where
         self._known = frozenset(where.connections())  # the instances there were at the start
-        self._homeless: dict[Identity, dict[str, RangeSet]] = {}  # acks for attachments that do not stand yet
+        self.homeless = Homeless(self.attachments.values, lambda: self.stands)
         self._change: asyncio.Future[None] | None = None
         self.refresh()
 
@@ -98,7 +98,8 @@ class Inflow:
     def beat(self) -> None:
         """A moment has passed."""
         reachable = any(attachment.connection.ready for attachment in self.attachments.values())
-        if self.spec.group and self._where.beat(reachable=reachable):
+        beat = self._where.beat if self.spec.group else self._where.beat_live
+        if beat(reachable=reachable):
             self.refresh()
 
     def connection_changed(self, connection: Connection, *, ready: bool) -> None:
@@ -116,7 +117,10 @@ class Inflow:
         spec = self.spec
         start = spec.start
         late = attachment.instance not in self._known
-        if not spec.group and start.kind in ("latest", "cursor") and (late or attachment.ever_stood):
+        going_on = not spec.group and start.kind in ("latest", "cursor")
+        if going_on and self._where.moved and self._received:
+            start = wire.Start("time", self._where.since_ms)  # what was had before is known by its position
+        elif going_on and (late or attachment.ever_stood):
             start = wire.Start("cursor", cursor={**start.cursor, **self._received})
         elif late and start.kind == "latest":
             start = wire.EARLIEST  # whatever it has came after the start
@@ -134,10 +138,7 @@ class Inflow:
 
     def attached(self, attachment: Attachment, tails: dict[str, int]) -> None:
         """From now on a cursor must say where the tails were, if ``latest`` was asked for (and not a cursor)."""
-        for ledger, offsets in self._homeless.get(attachment.identity or (0, 0), {}).items():
-            attachment.settling.note(ledger, [offset for start, end in offsets for offset in range(start, end)])
-        if self.stands:
-            self._homeless.clear()
+        self.homeless.attached(attachment)
         if not self.spec.group and attachment.from_latest:
             for ledger, offset in tails.items():
                 self._received.setdefault(ledger, offset)
@@ -170,18 +171,9 @@ class Inflow:
         self.failure = error
         self.wake()
 
-    def settle_elsewhere(self, ledger: str, offsets: list[int], identity: Identity | None) -> None:
-        """Who does not know the ledger ignores it; those whom the subscription does not stand at yet are told then."""
-        for attachment in self.attachments.values():
-            if attachment.standing and attachment.identity == identity:
-                attachment.settling.note(ledger, offsets)
-        if identity is not None and not self.stands:
-            homeless = self._homeless.setdefault(identity, {}).setdefault(ledger, RangeSet())
-            for offset in offsets:
-                homeless.add(offset, offset + 1)
-
     async def close(self) -> None:
         """Unsubscribe everywhere."""
+        self.homeless.close()
         await asyncio.gather(*(attachment.close() for attachment in self.attachments.values()))
         self.queue.clear()
         self.wake()

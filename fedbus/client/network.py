@@ -64,7 +64,11 @@ class Network:
 
     def whereabouts(self) -> Whereabouts:
         """Where a subscription attaches: to the instances of its own region to begin with."""
-        return Whereabouts(lambda: [region for region, _ in self.router.failover()], self._of_region)
+        return Whereabouts(
+            lambda: [region for region, _ in self.router.failover()],
+            self._of_region,
+            lambda: self._clock.now_ns() // 1_000_000,
+        )
 
     def _of_region(self, region: str) -> dict[str, Connection]:
         return {route.instance: self.connection(route) for route in self.router.instances(region)}

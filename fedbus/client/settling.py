@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from fedbus.broker import protocol as wire
+from fedbus.client.acknowledged import Acknowledged
 from fedbus.client.confirmations import Confirmations, Waiting
 from fedbus.client.connection import Connection
-from fedbus.errors import UnavailableError
 from fedbus.ranges import Range
 
 LINGER_S = 0.005
@@ -21,38 +21,49 @@ MOVED = "the group was moved or made anew since then: the event may be delivered
 
 
 class Settling:
-    """Implements :class:`~fedbus.event.Settlement`. ``elsewhere`` takes what comes after the instance is gone."""
+    """Implements :class:`~fedbus.event.Settlement`.
 
-    def __init__(self, number: int, connection: Connection, elsewhere: Callable[[str, list[int]], None]) -> None:
+    ``elsewhere`` takes what comes after the instance is gone, ``follow`` who waits for it to be durable.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        connection: Connection,
+        elsewhere: Callable[[str, list[int]], None],
+        follow: Callable[[Waiting], None],
+    ) -> None:
         self.standing = False  # whether there is a session to send in
         self.ended = False
+        self.acknowledged = Acknowledged()
         self._number = number
         self._connection = connection
         self._elsewhere = elsewhere
+        self._follow = follow
         self._loop = asyncio.get_running_loop()
         self._acks: dict[str, list[int]] = {}
         self._count = 0
-        self._confirmations = Confirmations(connection.endpoint, self.flush)
+        self.confirmations = Confirmations(connection.endpoint, self.flush)
         self._unconfirmed: dict[int, tuple[dict[str, list[int]], Waiting]] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def open(self) -> bool:
         """Whether anything is collected, or sent and waited for."""
-        return bool(self._acks or self._confirmations or self._unconfirmed)
+        return bool(self._acks or self.confirmations or self._unconfirmed)
 
     async def ack(self, ledger: str, offset: int, *, wait: bool) -> None:
         """Acknowledge one event; with ``wait`` return when that is durable, or raise after 10 s."""
         self.note(ledger, (offset,))
         if wait:
-            await self._confirmations.wait()
+            await self.confirmations.wait()
 
     async def ack_many(self, offsets: Mapping[str, Sequence[int]], *, wait: bool) -> None:
         """Acknowledge many events at once; with ``wait`` return when that is durable, or raise after 10 s."""
         for ledger, some in offsets.items():
             self.note(ledger, some)
         if wait:
-            await self._confirmations.wait()
+            await self.confirmations.wait()
 
     async def nack(self, ledger: str, offset: int, *, delay_ms: int | None, dead_letter: str) -> None:
         """Give one event back."""
@@ -83,25 +94,26 @@ class Settling:
     async def confirm(self, timeout_s: float) -> None:
         """Send what is collected and wait until it is durable; :class:`UnavailableError` after ``timeout_s``."""
         try:
-            await asyncio.wait_for(self._confirmations.wait(), timeout_s)
+            await asyncio.wait_for(self.confirmations.wait(), timeout_s)
         except TimeoutError:
-            raise self._confirmations.late(timeout_s) from None
+            raise self.confirmations.late(timeout_s) from None
 
     def flush(self) -> None:
         """Send what is collected, if there is a session."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        awaited = bool(self._confirmations)
+        awaited = bool(self.confirmations)
         if not self.standing or not (self._acks or awaited):
             return
         acks = self._acks
         settled = [wire.Settled(ledger, as_ranges(offsets)) for ledger, offsets in acks.items()]
         request = self._connection.request(lambda answer: self._answered(request, answer)) if awaited else 0
         if self._connection.send(wire.Ack(self._number, settled, request)):
+            self.acknowledged.sent(settled)
             self._acks, self._count = {}, 0
             if awaited:
-                self._unconfirmed[request] = (acks, self._confirmations.take())
+                self._unconfirmed[request] = (acks, self.confirmations.take())
         else:
             self._connection.forget(request)
             self._timer = self._loop.call_later(LINGER_S * 10, self.flush)
@@ -125,7 +137,7 @@ class Settling:
         self._acks.clear()
         if self._timer is not None:
             self._timer.cancel()
-        self._confirmations.refuse(MOVED)
+        self.confirmations.refuse(MOVED)
 
     def end(self) -> None:
         """The instance is gone, or the subscription ends."""
@@ -135,8 +147,7 @@ class Settling:
             self._elsewhere(ledger, offsets)
         if self._timer is not None:
             self._timer.cancel()
-        endpoint = self._connection.endpoint
-        self._confirmations.give_up(UnavailableError(f"{endpoint} went away before it confirmed an acknowledgement"))
+        self.confirmations.hand_over(self._follow)
 
     def _answered(self, request: int, answer: wire.FromInstance) -> None:
         if isinstance(answer, wire.Ok):
@@ -151,7 +162,7 @@ class Settling:
         self._connection.forget(request)  # the session may live on, and still answer
         for ledger, offsets in acks.items():
             self._acks.setdefault(ledger, []).extend(offsets)
-        self._confirmations.put_back(waiting)
+        self.confirmations.put_back(waiting)
 
 
 def as_ranges(offsets: list[int]) -> list[Range]:

@@ -169,6 +169,9 @@ class Subscription:
                 return  # its session is gone: it will come again
             if offset < floor:
                 continue
+            if delivery > 1 and settlement is not None and settlement.acknowledged.holds(ledger, offset):
+                settlement.note(ledger, (offset,))  # it crossed its acknowledgement
+                continue
             try:
                 event = decode(data, Arrival(topic, ledger, offset, delivery, settlement, flags))
             except InvalidEventError as error:

@@ -138,8 +138,8 @@ def _parse_row(line: int, fields: list[str]) -> tuple[int, float]:
         return int(seconds), math.nan
     try:
         events = float(fields[1])
-    except ValueError as error:
-        raise ConfigurationError(f"line {line}: {fields[1]!r} is no number of events") from error
+    except ValueError:
+        events = math.nan
     if not math.isfinite(events) or events < 0:
         raise ConfigurationError(
             f"line {line}: {fields[1]!r} is no number of events; it must be 0 or more, and blank where it is not known"

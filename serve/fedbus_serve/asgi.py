@@ -157,6 +157,8 @@ class Gateway:
                     told.copies(region, found.get("ledgers", 0), found.get("under_replicated", 0))
                     told.waiting(region, found.get("geo_waiting_events", 0), found.get("geo_waiting_ms", 0))
                     told.links(region, found.get("links", ()), found.get("recovery_point_ms"))
+                    told.dropped(region, found.get("peering_dropped", {}))
+                told.groups(region, (await self._control.read("subscriptions", region)).value)
 
     async def _readiness(self) -> Answer:
         """Whether an event sent now would be taken: a bus of the home region that has an instance for it."""

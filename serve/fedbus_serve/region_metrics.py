@@ -1,8 +1,8 @@
-"""What the managers say of their regions, as Prometheus gauges: copies, links, what waits for other regions."""
+"""What the managers say of their regions, as Prometheus gauges: copies, links, what others do not have or know yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge
@@ -39,6 +39,23 @@ class RegionMetrics:
             registry=registry,
         )  # fmt: skip
 
+        standbys = ["region", "standby"]
+        self._unshared = Gauge(
+            "fedbus_groups_unshared_events", "Settled in groups at home in a region, not known in a standby.", standbys,
+            registry=registry,
+        )  # fmt: skip
+        self._unshared_seconds = Gauge(
+            "fedbus_groups_unshared_seconds", "For how long; the worst group.", standbys, registry=registry
+        )
+        self._unfollowed = Gauge(
+            "fedbus_groups_unfollowed", "Groups at home in a region that a standby does not follow.", standbys,
+            registry=registry,
+        )  # fmt: skip
+        self._dropped = Gauge(
+            "fedbus_peering_dropped", "Messages and handshakes between managers not taken or not sent, by why.",
+            ["region", "reason"], registry=registry,
+        )  # fmt: skip
+
     def copies(self, region: str, ledgers: int, under_replicated: int) -> None:
         """A region's ledgers, as its manager said last."""
         self._ledgers.labels(region).set(ledgers)
@@ -61,6 +78,26 @@ class RegionMetrics:
         if recovery_point_ms is not None:
             self._recovery_point.labels(region).set(recovery_point_ms / 1000)
 
+    def groups(self, region: str, groups: Iterable[Mapping[str, Any]]) -> None:
+        """What a failover of the groups at home in a region would deliver again, as its manager said last."""
+        standbys: dict[str, list[Mapping[str, Any]]] = {}
+        for group in groups:
+            if group.get("region") == region:
+                for unshared in group.get("unshared", ()):
+                    standbys.setdefault(unshared["region"], []).append(unshared)
+        for standby, each in standbys.items():
+            events = [unshared["events"] for unshared in each]
+            self._unshared.labels(region, standby).set(sum(known for known in events if known is not None))
+            self._unshared_seconds.labels(region, standby).set(max(unshared["lag_ms"] for unshared in each) / 1000)
+            self._unfollowed.labels(region, standby).set(events.count(None))
+
+    def dropped(self, region: str, dropped: Mapping[str, int]) -> None:
+        """What its manager did not take from others, or could not send them, since it began."""
+        for reason, messages in dropped.items():
+            self._dropped.labels(region, reason).set(messages)
+
     def forget_topics(self) -> None:
-        """Which topics are the worst changes: those of the last page are gone."""
+        """Which topics are the worst changes, and who stands by: those of the last page are gone."""
         self._topic_lag.clear()
+        for gauge in (self._unshared, self._unshared_seconds, self._unfollowed):
+            gauge.clear()

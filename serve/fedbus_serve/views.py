@@ -83,6 +83,7 @@ class RegionView(View):
         description="How much of its newest events the loss of the region would cost others, in ms: the worst lag.",
     )
     peers: list[PeerView] = Field(default_factory=list)
+    peering_dropped: dict[str, int] = Field(default_factory=dict, description="Messages not taken or sent, by why.")
     as_of: AwareDatetime = Field(description="The manager's time when this was measured.")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec.structs import replace
 
 from fedbus.batch import BatchBuilder
 from fedbus.broker import effects as e
 from fedbus.broker import protocol as p
+from fedbus.broker.link_progress import LinkProgress
 from fedbus.broker.link_share import SHARE
 from fedbus.limits import Limits
 from tests.broker.promises import stored
@@ -109,3 +111,34 @@ def test_many_links_take_turns():
             break
     assert least, "nobody starves"
     assert max(counts.values()) < 30, "nor is anybody through before all had a turn"
+
+
+def report_what_is_durable() -> None:
+    """A manager passes on what an instance reports: it must outlive the instance."""
+    world, here, there, _ = world_of()
+    publish(world, there, 5)
+    pull(here, there)
+    for _ in range(10):
+        step(world, there)
+    ledger = "there/t/0"
+    assert max(here.core.links.progress.scanned[ledger].values()) == 5, "all has arrived"
+    assert max(here.core.status().links.get(ledger, {}).values(), default=0) == 0, "and nothing is durable"
+    here.disk.full = True
+    here.commit()
+    assert max(here.core.status().links.get(ledger, {}).values(), default=0) == 0, "nor was it stored"
+    here.disk.full = False
+    while linked(here).get(ledger, 0) < 5:
+        step(world, there)
+        here.commit(1)
+        assert max(here.core.status().links[ledger].values(), default=0) <= linked(here).get(ledger, 0)
+    assert max(here.core.status().links[ledger].values()) == 5
+
+
+def test_a_link_reports_only_progress_that_is_durable():
+    report_what_is_durable()
+
+
+def test_a_link_that_reports_progress_before_it_is_durable_is_noticed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LinkProgress, "durable", lambda self: {each: dict(to) for each, to in self.scanned.items()})
+    with pytest.raises(AssertionError, match="nothing is durable"):
+        report_what_is_durable()

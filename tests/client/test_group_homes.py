@@ -1,10 +1,11 @@
-"""Members of groups that are at home in one region: attached from anywhere, through moves and losses of the home."""
+"""Subscriptions among regions: members of groups follow the home, live ones leave a region that is lost."""
 
 import asyncio
 
 import pytest
 
 import fedbus
+from fedbus.client import whereabouts
 from fedbus.client.pulling import Pulling
 from fedbus.clock import SystemClock
 from tests.client.regions import GROUP, Regions
@@ -131,3 +132,56 @@ def test_the_blocking_bus_follows_the_home_too(regions):
         regions.move(C)
         bus.publish("jobs", 2)
         assert next(jobs).data == 2
+
+
+async def test_who_waits_for_an_acknowledgement_follows_the_home(regions):
+    await publish(regions, A, 1, 2)
+    await pulled(regions, B, 2)
+    async with fedbus.connect(regions.url(C)) as bus, bus.subscribe("jobs", group=GROUP) as jobs:
+        first, second = await take(jobs, 2)
+        [home] = jobs.inflow.attachments.values()
+        await calls(regions.stop, A)
+        await until(lambda: not home.standing)
+        caught = asyncio.create_task(first.ack(wait=True))  # to the former home, which is gone
+        await calls(regions.move, B)
+        await caught
+        assert regions.status(B).backlog == 1
+        await second.ack(wait=True)  # what it delivered is durable at the new one
+        assert regions.status(B).backlog == 0
+
+
+async def test_who_waits_for_an_acknowledgement_when_the_subscription_ends_is_told(regions):
+    await publish(regions, A, 1)
+    async with fedbus.connect(regions.url(C)) as bus:
+        jobs = bus.subscribe("jobs", group=GROUP)
+        [first] = await take(jobs, 1)
+        [home] = jobs.inflow.attachments.values()
+        await calls(regions.stop, A)
+        await until(lambda: not home.standing)
+        caught = asyncio.create_task(first.ack(wait=True))
+        await asyncio.sleep(0)
+        await jobs.close()
+        with pytest.raises(fedbus.UnavailableError, match="before an acknowledgement was confirmed"):
+            await caught
+
+
+async def test_a_live_subscription_leaves_a_lost_region_and_returns_without_a_gap_or_a_repetition(regions, monkeypatch):
+    monkeypatch.setattr(whereabouts, "LIVE_PATIENCE_BEATS", whereabouts.PATIENCE_BEATS)
+    await publish(regions, B, "before")
+    await pulled(regions, A, 1)
+    async with fedbus.connect([regions.url(A), regions.url(B)]) as bus, bus.subscribe("jobs") as jobs:
+        await publish(regions, A, 1)
+        await publish(regions, C, 2)
+        assert sorted(data(await take(jobs, 2))) == [1, 2]
+        await pulled(regions, B, 2)
+        await calls(regions.stop, A)
+        await publish(regions, B, 3)
+        await publish(regions, C, 4)
+        found = data(await take(jobs, 2))
+        await until(lambda: regions.running[B].status().live)
+        assert sorted(map(str, found)) == ["3", "4"]
+        await calls(regions.start, A)
+        await calls(regions.introduce)
+        await until(lambda: regions.running[A].status().live)
+        await publish(regions, A, 5)
+        assert data(await take(jobs, 1)) == [5]

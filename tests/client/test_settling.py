@@ -25,6 +25,18 @@ async def test_closing_with_acknowledgements_for_an_instance_that_is_gone_ends(i
             await event.ack()
 
 
+async def test_what_was_acknowledged_when_it_came_again_is_not_handed_out(instances: Instances):
+    async with fedbus.connect(instances.start()) as bus:
+        await bus.publish("a.b", b"1")
+        async with bus.subscribe("a.>", "g", ack_deadline_ms=200) as subscription:
+            (event,) = await subscription.take(1, 10)
+            await until(lambda: subscription.inflow.queue)  # its deadline has passed
+            await event.ack(wait=True)
+            await bus.publish("a.b", b"2")
+            (event,) = await subscription.take(1, 10)
+            assert event.data == b"2"
+
+
 class Session:
     """A connection that stands: what is sent is kept, answers come when the test says."""
 
@@ -52,14 +64,17 @@ class Session:
 
 
 async def test_an_answer_that_comes_when_the_subscription_has_moved_on_is_ignored():
-    session, elsewhere = Session(), []
-    settling = Settling(1, session, lambda ledger, offsets: elsewhere.append((ledger, offsets)))
+    session, elsewhere, following = Session(), [], []
+    settling = Settling(1, session, lambda ledger, offsets: elsewhere.append((ledger, offsets)), following.append)
     settling.resumed()
     waiting = asyncio.create_task(settling.ack("r.a/b1/0", 7, wait=True))
     while not session.sent:
         await asyncio.sleep(0)
     settling.end()  # the group's home is elsewhere now; the session lives on
     session.receive(wire.Ok(session.sent[0].request))
-    with pytest.raises(UnavailableError, match="went away"):
-        await waiting
     assert elsewhere == [("r.a/b1/0", [7])]
+    [[waiters]] = following
+    assert not waiting.done()
+    waiters.settle(UnavailableError("nobody took it"))
+    with pytest.raises(UnavailableError, match="nobody took it"):
+        await waiting

@@ -1,10 +1,18 @@
 """In which region the members of a group attach."""
 
-from fedbus.client.whereabouts import MOVES_A_BEAT, PATIENCE_BEATS, Whereabouts
+from types import SimpleNamespace
+
+from fedbus.client.whereabouts import (
+    LIVE_PATIENCE_BEATS,
+    MOVES_A_BEAT,
+    OVERLAP_MS,
+    PATIENCE_BEATS,
+    Whereabouts,
+)
 
 
 def whereabouts(regions: list[str]) -> Whereabouts:
-    return Whereabouts(lambda: regions, lambda region: {region: None})
+    return Whereabouts(lambda: regions, lambda region: {region: None}, lambda: 100_000)
 
 
 def wait(where: Whereabouts, beats: int, *, reachable: bool = False) -> list[bool]:
@@ -42,3 +50,22 @@ def test_regions_that_disagree_do_not_send_it_back_and_forth_without_a_pause():
     assert moves == MOVES_A_BEAT
     where.beat(reachable=True)
     assert where.told("b")
+
+
+def test_a_live_subscription_is_patient_and_goes_back_once_its_region_is_there_for_long():
+    now = iter([100_000, 200_000, 300_000])
+    ready = {"own": False, "near": True}
+    where = Whereabouts(
+        lambda: ["own", "near"], lambda region: {region: SimpleNamespace(ready=ready[region])}, lambda: next(now)
+    )
+    waited = [where.beat_live(reachable=False) for _ in range(LIVE_PATIENCE_BEATS)]
+    assert (waited.index(True), list(where.connections())) == (LIVE_PATIENCE_BEATS - 1, ["near"])
+    assert where.since_ms == 200_000 - OVERLAP_MS
+    assert not any(where.beat_live(reachable=True) for _ in range(2 * LIVE_PATIENCE_BEATS))
+    ready["own"] = True
+    assert not any(where.beat_live(reachable=True) for _ in range(LIVE_PATIENCE_BEATS - 1))
+    ready["own"] = False
+    assert not where.beat_live(reachable=True)
+    ready["own"] = True
+    back = [where.beat_live(reachable=True) for _ in range(LIVE_PATIENCE_BEATS)]
+    assert (back.index(True), list(where.connections())) == (LIVE_PATIENCE_BEATS - 1, ["own"])

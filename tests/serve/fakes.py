@@ -238,7 +238,7 @@ def view_of(region: str) -> dict[str, list[dict[str, object]]]:
             "as_of": NOW,
             "links": [{"source": peer, "state": "up", "rate_eps": 12.0, "lag_ms": 40, "behind_events": 7,
                        "topics": {"orders.created": 25}} for peer in peers],
-            "recovery_point_ms": 60,
+            "recovery_point_ms": 60, "peering_dropped": {"garbage": 2},
         }],
         "instances": [
             {

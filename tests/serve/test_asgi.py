@@ -98,6 +98,34 @@ async def test_metrics_count_requests_by_status_and_events_by_outcome():
         assert line in text
 
 
+async def test_metrics_tell_what_a_failover_of_groups_would_deliver_again():
+    class Grouped(FakeControl):
+        async def read(self, resource, region):
+            if resource != "subscriptions":
+                return await super().read(resource, region)
+            lags = [("a", 3, 40), ("b", 4, 1500), ("c", None, 90)]
+            return [
+                {
+                    "group": name, "region": "onprem.berlin",
+                    "unshared": [{"region": "aws.us-east-1", "events": events, "lag_ms": lag_ms}],
+                }
+                for name, events, lag_ms in lags
+            ]  # fmt: skip
+
+    gateway = make_gateway(FakeBus(), Grouped())
+    async with serving(gateway) as base, httpx.AsyncClient(base_url=base) as http:
+        text = (await http.get("/metrics")).text
+    labels = '{region="onprem.berlin",standby="aws.us-east-1"}'
+    for line in (
+        f"fedbus_groups_unshared_events{labels} 7.0",
+        f"fedbus_groups_unshared_seconds{labels} 1.5",
+        f"fedbus_groups_unfollowed{labels} 1.0",
+        'fedbus_peering_dropped{reason="garbage",region="onprem.berlin"} 2.0',
+    ):
+        assert line in text
+    assert text.count("fedbus_groups_unshared_events{") == 1, "told by the home alone"
+
+
 async def test_buses_are_closed_with_the_gateway():
     bus = FakeBus()
     async with serving(make_gateway(bus)) as base, httpx.AsyncClient(base_url=base) as http:

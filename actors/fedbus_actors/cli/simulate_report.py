@@ -74,13 +74,15 @@ def _draw(file: Path, plot: Callable[[Axes], None]) -> Path:
 
 
 def _frontier(axes: Axes, simulation: Simulation) -> None:
+    highest = 1.0
     for policy, outcomes in simulation.outcomes.items():
         violations, costs = zip(*pareto(outcomes), strict=True)
+        highest = max(highest, *costs)
         axes.plot(violations, costs, marker="o", markersize=3, label=policy, color=COLOURS[policy])
     budget = simulation.settings.budget_pct
     axes.axvline(budget, color="black", linewidth=0.8, linestyle=":")
     axes.set(
-        xlim=(-0.05, HIGHEST_VIOLATION_PCT), ylim=(0.9, HIGHEST_COST),
+        xlim=(-0.05, HIGHEST_VIOLATION_PCT), ylim=(0.9, min(HIGHEST_COST, 1.05 * highest)),
         xlabel="minutes violated, % (dotted: the budget)", ylabel="cost (1 = oracle)",
         title=f"{simulation.trace}: cost over violations, {simulation.settings.delay_min} min delay",
     )  # fmt: skip
@@ -101,7 +103,7 @@ def _against(simulation: Simulation, policy: Policy, part: slice) -> Callable[[A
         axes.step(times, _largest(capacity, share), where="post", color=COLOURS[policy], label=f"capacity ({policy})")
         axes.plot(times, _largest(load, share), color="black", linewidth=0.8, label="load")
         violated = _largest(np.where(load > capacity * (1 + 1e-9), load, np.nan), share)
-        axes.plot(times, violated, ".", color="#d62828", markersize=5, label="violated")
+        axes.plot(times, violated, "o", color="#d62828", markeredgecolor="black", markersize=4, label="violated")
         axes.set(ylabel="events/s", title=f"{simulation.trace}: load against capacity, {policy}")
         axes.set_ylim(bottom=0)
         axes.legend(loc="upper left")

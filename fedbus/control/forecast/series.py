@@ -22,6 +22,7 @@ MAXIMUM_EPS = 1e12
 MINIMUM_SHARE_MEASURED, LEAST_OF_NEWEST = 0.5, 0.75
 #: How much of a history is read again: late samples come within that time.
 REREAD_S = 7200
+ROUNDING = 1e-9
 GRAINS, GRAIN_DAYS, LEAST_STEPS = (12, 6, 4, 3, 2), 3, 24
 
 
@@ -168,7 +169,9 @@ def native_grain(series: SlotSeries, present: int) -> int:
     """
     values = series.tail(GRAIN_DAYS * series.slots_per_day)
     known = np.isfinite(values.values)
-    steps = np.flatnonzero((np.diff(values.values) != 0) & known[1:] & known[:-1]) + 1
+    # The mean of four equal minutes is not quite that of five.
+    changed = np.abs(np.diff(values.values)) > ROUNDING * np.abs(values.values[1:])
+    steps = np.flatnonzero(changed & known[1:] & known[:-1]) + 1
     at = steps + values.first_slot
     if present > 1 and not (at % present).any():
         return present

@@ -89,6 +89,8 @@ def test_half_hours_spread_over_minutes_are_known_for_what_they_are():
     history = LoadHistory()
     for minute in range(len(half_hours) * 30):
         history.append(LoadSample(START_NS + minute * 60 * NS_PER_S, half_hours[minute // 30] / 30))
+        if minute >= (len(half_hours) - 4) * 30:  # whatever part of the newest slot was measured
+            assert native_grain(rate_series(history, 300, 10_000), 6) == 6
     assert native_grain(rate_series(history, 300, 10_000), 1) == 6
     made = ForecastEngine("eu")
     made.observe(history)
