@@ -117,7 +117,8 @@ class HealthMonitor:
         self._wanted: SimpleQueue[list[Target]] = SimpleQueue()
         self._context = zmq.Context()
         self._awake_ns, self._real_ns = self._clock.monotonic_ns(), self._clock.now_ns()
-        spawn(f"probes-{region}", self._run)
+        self._closing = False
+        self._thread = spawn(f"probes-{region}", self._run)
 
     def watch(self, targets: list[Target]) -> dict[str, Vital]:
         """Watch exactly these from now on; returns the present judgement of those watched so far."""
@@ -125,13 +126,24 @@ class HealthMonitor:
         with self._lock:
             return {name: Vital(probe.health, probe.round_trip_ms) for name, probe in self._probes.items()}
 
+    def close(self) -> None:
+        """Probe nobody any more."""
+        self._closing = True
+        self._thread.join()
+
     def _run(self) -> None:
+        try:
+            self._probe_for_ever()
+        finally:
+            self._context.destroy(linger=0)
+
+    def _probe_for_ever(self) -> None:
         poller = zmq.Poller()
         nonce = 0
         next_ns = self._clock.monotonic_ns()
-        while True:
-            wait_ms = max(0, (next_ns - self._clock.monotonic_ns()) // 1_000_000)
-            ready = dict(poller.poll(wait_ms))
+        while not self._closing:
+            wait_ns = max(0, next_ns - self._clock.monotonic_ns())
+            ready = dict(poller.poll(-(-wait_ns // 1_000_000)))  # rounded up: no busy last millisecond
             with self._lock:
                 self._look_at_own_clock()
                 self._retarget(poller)

@@ -52,6 +52,7 @@ class Watched:
 def watched(tmp_path):
     made = Watched(tmp_path)
     yield made
+    made.monitor.close()
     made.instances.stop_all()
 
 
