@@ -8,14 +8,15 @@ from collections.abc import Callable, Collection
 from math import exp
 
 from fedbus.keys import NO_OWNER, best_owner
-from fedbus.routing.decision import AVOIDED, BETTER, DRAWN, ONLY, PROBE, Decision
+from fedbus.routing.decision import AVOIDED, BETTER, DRAWN, ONLY, PROBE, TRIED, Decision
 from fedbus.routing.ejection import FAILURES, OUT, PROBING, limit_ms, most_out
 from fedbus.routing.standing import Standing
 from fedbus.routing.table import InstanceRoute, RegionRoute
 
 ADVANTAGE = 1.5  # so many times smaller a score has to be to count: less is noise, and chasing it is oscillation
+TRY = 3.0  # the worse of two is tried with this power of how good it is against the better one: see `pick`
 STALE_NS = 1_000_000_000  # publishes not seen for so long are less and less certain …
-DRIFT_NS = 5_000_000_000  # … with this time constant
+DRIFT_NS = 2_000_000_000  # … with this time constant
 STICKY = 1.25  # a region's predicted latency changes when it differs by this factor …
 STICKY_MS = 2.0  # … and by so much
 
@@ -23,8 +24,8 @@ STICKY_MS = 2.0  # … and by so much
 class Area:
     """Standings in the table's order, slot owners, candidates. ``decided`` takes every decision, with its reason."""
 
-    __slots__ = ("candidates", "decided", "expected_ms", "limit_ms", "places", "predicted_ms", "probing", "route",
-                 "standings")  # fmt: skip
+    __slots__ = ("candidates", "decided", "expected_ms", "limit_ms", "looked_ns", "places", "predicted_ms", "probing",
+                 "route", "standings")  # fmt: skip
 
     def __init__(
         self, route: RegionRoute, standings: list[Standing], expected_ms: float, decided: deque[Decision]
@@ -36,6 +37,7 @@ class Area:
         self.expected_ms = expected_ms
         self.predicted_ms = expected_ms
         self.limit_ms = limit_ms(expected_ms)
+        self.looked_ns = -1
         self.candidates: list[Standing] = []
         self.probing: list[Standing] = []
         for standing in standings:
@@ -47,7 +49,7 @@ class Area:
     def inherit(self, before: Area | None) -> None:
         """What was found out about the region under an older table still holds."""
         if before is not None:
-            self.limit_ms = before.limit_ms
+            self.limit_ms, self.looked_ns = before.limit_ms, before.looked_ns
             measured = any(standing.trip.at_ns is not None for standing in self.standings)
             if measured or before.expected_ms == self.expected_ms:
                 self.predicted_ms = before.predicted_ms
@@ -63,7 +65,8 @@ class Area:
     def pick(self, random: Callable[[], float], avoid: Collection[str]) -> InstanceRoute | None:
         """A probe if one is due, else the better of two candidates drawn at random; none of them in ``avoid``.
 
-        Of two that are as good as equal, the one with less in flight.
+        Of two that are as good as equal, the one with less in flight. One that is worse by its answers to publishes
+        is tried all the same, the less often the worse it is: else its one slow answer would stay its newest.
         """
         if self.probing and (probe := self._probe(avoid)) is not None:
             return probe
@@ -77,9 +80,13 @@ class Area:
             first_ms, second_ms = first.score, second.score
             how = DRAWN
             if second_ms * ADVANTAGE < first_ms:
-                first, second, first_ms, second_ms, how = second, first, second_ms, first_ms, BETTER
+                how = TRIED
+                if not first.doubtful or random() > (second_ms * ADVANTAGE / first_ms) ** TRY:
+                    first, second, first_ms, second_ms, how = second, first, second_ms, first_ms, BETTER
             elif first_ms * ADVANTAGE < second_ms:
                 how = BETTER
+                if second.doubtful and random() < (first_ms * ADVANTAGE / second_ms) ** TRY:
+                    first, second, first_ms, second_ms, how = second, first, second_ms, first_ms, TRIED
             elif second.in_flight * second.per_batch < first.in_flight * first.per_batch:
                 first, second, first_ms, second_ms = second, first, second_ms, first_ms
             if not avoid or first.route.instance not in avoid:
@@ -124,6 +131,7 @@ class Area:
             self.limit_ms = limit_ms(typical_ms)
             self._age(taking, typical_ms, now_ns, passed_ns)
             self._judge(taking, typical_ms, now_ns)
+            self.looked_ns = now_ns
         return self._predict(min((s.trip.ms for s in taking if s.trip.at_ns is not None), default=self.expected_ms))
 
     def _age(self, taking: list[Standing], typical_ms: float, now_ns: int, passed_ns: int) -> None:
@@ -137,6 +145,7 @@ class Area:
 
     def _judge(self, taking: list[Standing], typical_ms: float, now_ns: int) -> None:
         before = [standing.ejection.state for standing in taking]
+        unheard = []
         for standing in taking:
             ejection = standing.ejection
             ejection.may_probe = True
@@ -147,11 +156,17 @@ class Area:
                 if standing.store.trusted and standing.store.ms > self.limit_ms:
                     ejection.probed(standing.store.ms, self.limit_ms, now_ns)
             else:
-                ejection.look(standing.latency_ms, self.limit_ms, now_ns)
+                latency = standing.resting_on
+                if ejection.look(latency.ms, latency.newest_ms(self.looked_ns), self.limit_ms, now_ns):
+                    unheard.append(standing)
         spare = most_out(len(taking)) - sum(standing.ejection.state != "in" for standing in taking)
         due = [standing for standing in taking if standing.ejection.state == "in" and standing.ejection.due]
         for standing in sorted(due, key=lambda each: -each.latency_ms)[: max(0, spare)]:
             standing.ejection.eject(_reason(standing, typical_ms), now_ns)
+            spare -= 1
+        for standing in [each for each in unheard if each.ejection.state == "in"][: max(0, spare)]:
+            standing.ejection.doubt(now_ns)
+            standing.store.forget()
         if before != [standing.ejection.state for standing in taking]:
             self.refresh()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fedbus.routing.standing import Standing
 
 KEPT = 256  # newest decisions
-BETTER, DRAWN, PROBE, AVOIDED, ONLY = "better", "drawn", "probe", "avoided", "only"
+BETTER, DRAWN, TRIED, PROBE, AVOIDED, ONLY = "better", "drawn", "tried", "probe", "avoided", "only"
 
 #: (how, chosen, the other one drawn, and the scores of both in ms)
 Decision = tuple[str, "Standing", "Standing", float, float]
@@ -28,6 +28,9 @@ def reason(decision: Decision) -> str:
     if how == DRAWN:
         equal = f"its {chosen_ms:.1f} ms and the {other_ms:.1f} ms of {against} are as good as equal"
         return f"{name}, with no more in flight: {equal}"
+    if how == TRIED:
+        worse = f"its {chosen_ms:.1f} ms are worse than the {other_ms:.1f} ms of {against}, but they are of publishes"
+        return f"{name}, tried: {worse}, and without one now and then nobody would know that it is quicker again"
     if how == PROBE:
         return f"{name}, as a probe: it was ejected, and is let in again once it proves quick"
     if how == AVOIDED:

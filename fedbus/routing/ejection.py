@@ -6,8 +6,9 @@ answered as quickly as the others', so that one which is still slow costs a batc
 events are not moved: order per key is worth more (rule 11).
 
     in ──outlier for BEATS, or FAILURES in a row──▶ out ──time is over──▶ probing ──PROBES good──▶ in
-                                                     ▲                       │
-                                                     └──slow, or a failure───┘
+    │                                                ▲                     ▲  │
+    │                                                └──slow, or a failure─┼──┘
+    └──outlier by one answer, and none after it────────────────────────────┘
 """
 
 from __future__ import annotations
@@ -58,12 +59,21 @@ class Ejection:
         """Whether it is to be ejected, if the region can spare it."""
         return self.beats >= BEATS or self.failures >= FAILURES
 
-    def look(self, latency_ms: float, limit: float, now_ns: int) -> None:
-        """One beat of an instance that is in, as an outlier or not."""
-        self.beats = self.beats + 1 if latency_ms > limit else 0
+    def look(self, latency_ms: float, newest_ms: float | None, limit: float, now_ns: int) -> bool:
+        """One beat of an instance that is in, as an outlier or not; whether only a probe can tell.
+
+        ``newest_ms``: its newest answer since the last look, if there was one: no evidence counts twice.
+        """
+        if latency_ms <= limit:
+            self.beats = 0
+        elif newest_ms is None:
+            return True
+        elif newest_ms > limit:
+            self.beats += 1
         if self.times and not self.beats and now_ns - self.since_ns >= FORGIVE_NS:
             self.times -= 1
             self.since_ns = now_ns
+        return False
 
     def eject(self, reason: str, now_ns: int) -> None:
         """It is out, longer than the last time."""
@@ -78,6 +88,10 @@ class Ejection:
             return False
         self.state, self.since_ns, self.good = PROBING, now_ns, 0
         return True
+
+    def doubt(self, now_ns: int) -> None:
+        """One hiccup is all that is known of late: one quick probe is enough to clear it."""
+        self.state, self.reason, self.since_ns, self.good = PROBING, "one slow answer", now_ns, PROBES - 1
 
     def probed(self, latency_ms: float, limit: float, now_ns: int) -> bool:
         """A probe was answered, or waits for its answer for so long already; whether the state has changed."""

@@ -25,6 +25,7 @@ class Standing:
 
     __slots__ = (
         "base_ms",
+        "doubtful",
         "ejection",
         "in_flight",
         "per_batch",
@@ -49,6 +50,7 @@ class Standing:
         self.ejection = Ejection()
         self.per_batch = 1.0
         self.base_ms = NEAR_MS
+        self.doubtful = False
         self.follow(region, route)
 
     def follow(self, region: str, route: InstanceRoute) -> None:
@@ -62,9 +64,14 @@ class Standing:
         return self.trip.at_ns is not None or self.store.at_ns is not None
 
     @property
+    def resting_on(self) -> Latency:
+        """The worse of what heartbeats and publishes tell. Heartbeats come by themselves, publishes do not."""
+        return self.store if self.store.trusted and self.store.ms > self.trip.ms else self.trip
+
+    @property
     def latency_ms(self) -> float:
         """What a round trip takes, as far as known."""
-        return max(self.trip.ms, self.store.ms) if self.store.trusted else self.trip.ms
+        return self.resting_on.ms
 
     @property
     def takes_events(self) -> bool:
@@ -88,8 +95,12 @@ class Standing:
         return self.base_ms * crowd if crowd > 1.0 else self.base_ms
 
     def weigh(self) -> None:
-        """Reckon ``base_ms``, the part of the score that changes only with a measurement."""
+        """Reckon ``base_ms``, the part of the score that changes only with a measurement.
+
+        ``doubtful``: it rests on answers to publishes, and there are no more of them where nobody publishes.
+        """
         self.base_ms = max(self.latency_ms, NEAR_MS) / (1.0 - min(self.queue, FULLEST))
+        self.doubtful = self.store.trusted and self.store.ms > max(self.trip.ms, NEAR_MS)
 
     def forget(self) -> None:
         """What was measured is not to be trusted: the next measurement counts as the first."""

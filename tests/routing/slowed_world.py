@@ -31,7 +31,8 @@ class Setting:
     slow_from_s: float = 10.0
     slow_until_s: float = 30.0
     end_s: float = 70.0
-    hiccups: bool = False
+    hiccups: float = 0.0  # share of the answers …
+    hiccup_ms: float = 80.0  # … that take up to twice so much longer
 
 
 class World:
@@ -68,8 +69,8 @@ class World:
     def delay_ns(self, name: str) -> float:
         slow = self.setting.slow_from_s * S <= self.now_ns < self.setting.slow_until_s * S
         jitter = self.rng.expovariate(1 / 0.3) * MS
-        if self.setting.hiccups and self.rng.random() < 0.0005:
-            jitter += 80 * MS
+        if self.setting.hiccups and self.rng.random() < self.setting.hiccups:
+            jitter += 2 * self.rng.random() * self.setting.hiccup_ms * MS
         return jitter + (self.setting.delay_ms * MS if slow and name == self.slowed else 0)
 
     def arrive(self, number: int) -> None:

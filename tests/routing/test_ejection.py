@@ -64,6 +64,7 @@ def test_an_outlier_is_ejected_after_some_beats_and_a_hiccup_is_none():
     region.beats(BEATS - 1, b0=400.0)
     assert region.out() == []
     region.beats(12)
+    assert region.out() == []
     region.beats(12, b0=400.0)
     assert region.out() == ["b0"]
     assert "b0" not in region.picked()
@@ -194,6 +195,22 @@ def test_a_client_that_was_held_up_itself_blames_nobody():
     region.beats(20)
     assert region.out() == []
     assert region.picked() == {"b0", "b1", "b2"}
+
+
+def test_one_slow_answer_that_none_followed_is_asked_about_once_and_counts_once():
+    region = Region(3)
+    region.beats(5)
+    region.router.stored("b0", 700.0, region.now_ns)
+    for _ in range(BEATS):
+        region.now_ns += BEAT_NS
+        for name in region.names:
+            region.router.observe(name, 2.0, region.now_ns)
+        region.router.beat(region.now_ns)
+    assert region.out() == ["b0"]
+    assert region.state("b0") == "probing"
+    assert region.probes(2.0) == 1
+    assert region.state("b0") == "in"
+    assert region.router.standing("b0").ejection.times == 0
 
 
 def test_a_batch_that_waits_for_its_answer_is_evidence_before_the_answer():

@@ -50,7 +50,20 @@ def test_the_same_dice_and_times_give_the_same_decisions():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_hiccups_of_a_disk_take_no_instance_out_for_long(seed):
-    world = World(seed, Setting(slow_from_s=0, slow_until_s=0, end_s=60, hiccups=True))
+@pytest.mark.parametrize(("share", "ms"), [(0.0005, 80.0), (0.0005, 200.0), (0.005, 30.0)])
+def test_hiccups_of_a_disk_take_no_instance_out_for_long(seed, share, ms):
+    world = World(seed, Setting(slow_from_s=0, slow_until_s=0, end_s=60, hiccups=share, hiccup_ms=ms))
+    assert [state for *_, state in world.ejections if state == "out"] == []
     for name in world.names:
         assert 0.15 < world.share(0, 60, name) < 0.55
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("batches_per_s", [60.0, 300.0])
+def test_an_answer_that_takes_some_milliseconds_now_and_then_moves_traffic_for_a_moment_only(seed, batches_per_s):
+    setting = Setting(slow_from_s=0, slow_until_s=0, end_s=60, hiccups=0.01, hiccup_ms=6.0, clients=1)
+    setting.batches_per_s, setting.service_ms = batches_per_s, 0.3
+    world = World(seed, setting)
+    shares = [3 * world.share(s, s + 3, name) for name in world.names for s in range(0, 60, 3)]
+    assert min(shares) > 0.1, shares
+    assert sum(share < 0.5 for share in shares) <= len(shares) / 20, shares
