@@ -64,7 +64,12 @@ def _options(directory: Path) -> FederationOptions:
     return FederationOptions.model_validate(
         {
             "name": "bench-http",
-            "regions": {"bench.local": {"listen": {"ports": f"{first}-{first + PORTS - 1}"}}},
+            "regions": {
+                "bench.local": {
+                    "listen": {"ports": f"{first}-{first + PORTS - 1}"},
+                    "instances": {"min": 1, "max": 1},  # another one would start in the middle of a round
+                }
+            },
             "gateway": {"port": free_port()},
             "data": {"directory": str(directory)},
         }
