@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from fedbus.broker.record import Kind, Record
 from fedbus.errors import NotFoundError, StorageError
 from fedbus.storage.ledger_reader import OPEN_SEGMENTS
+from fedbus.storage.segment_writer import UNCACHED_BYTES
 from fedbus.threads import spawn
 from tests.storage.written import LEDGER, events, ledger_files, read_all, run_of, seen, state, write
 
@@ -229,3 +230,26 @@ def test_a_write_beyond_the_file_size_limit_is_taken_back_and_writing_resumes(tm
     assert (run.returncode, run.stderr) == (0, "")
     assert "writing resumes by itself" in run.stdout
     assert [record.number for record in read_all(ledger_files(tmp_path))[0]] == [0, 1, 2]
+
+
+def test_where_the_kernel_cannot_write_past_its_page_cache_large_writes_are_made_as_small_ones_are(
+    tmp_path, monkeypatch
+):
+    real, flags = os.pwritev, []
+
+    def refuses_flags(fd, buffers, position, wanted=0):
+        flags.append(wanted)
+        if wanted:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        return real(fd, buffers, position)
+
+    monkeypatch.setattr(os, "pwritev", refuses_flags)
+    files = ledger_files(tmp_path)
+    files.create(files.next_epoch)
+    large = [events(number, 2 * number, payload=bytes(UNCACHED_BYTES)) for number in range(3)]
+    for record in [*large, events(3, 6)]:
+        files.append([record])
+        files.sync()
+    files.close()
+    assert [record.number for record in read_all(ledger_files(tmp_path))[0]] == [0, 1, 2, 3]
+    assert [bool(each) for each in flags] == [True, False, False, False, False]
