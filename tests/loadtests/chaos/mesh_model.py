@@ -159,15 +159,14 @@ class ModelledMesh:
     def _lose(self) -> None:
         """The home, with whatever it has not passed on; what is older than the recovery point has crossed before."""
         lost = self._home
-        late_ns = self._now_ns + LAG_MS * 1_000_000 // 2  # by then it is lost
+        self._now_ns += LAG_MS * 1_000_000 // 2  # by then it is lost
+        lost_ns = self._say("run", "info", "fault", fault="region", target=lost).time_ns
+        gone_ns = self._say("run", "info", "gone", target=lost, lag_ms=LAG_MS).time_ns
         for ledger, events in self._ledgers.items():
-            if ledger.startswith(lost):
-                old = [n for n, stored in enumerate(events) if stored.acked_ns < late_ns - LAG_MS * 1_000_000]
+            if ledger.startswith(lost):  # the recovery point counts back from when the region is declared gone
+                old = [n for n, stored in enumerate(events) if stored.acked_ns < gone_ns - LAG_MS * 1_000_000]
                 newest = max((n + 1 for n, stored in enumerate(events) if stored.invoked.topic == "t.sync"), default=0)
                 self._crossed.take("r.b", self._ledger("r.b"), ledger, events[: max(len(old), newest)])
-        self._now_ns = max(self._now_ns, late_ns)
-        lost_ns = self._say("run", "info", "fault", fault="region", target=lost).time_ns
-        self._say("run", "info", "gone", target=lost, lag_ms=LAG_MS)
         self._lost, self._home = lost, "r.b"
         self._say("run", "ok", "move", subscription="g", target=self._home)
         self._again(lambda acked_ns: acked_ns > lost_ns - SHARE_NS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedbus_loadtests.chaos.verdict import judge
@@ -21,6 +21,7 @@ def history_for(mutation, seed):
 
 
 @given(SEEDS, st.integers(150, 600), st.booleans())
+@example(9536, 174, False)  # acknowledged between the loss and the word of it, less the recovery point
 @settings(max_examples=60)
 def test_a_good_history_of_a_mesh_passes(seed: int, steps: int, comes_back: bool):
     verdict = judge(ModelledMesh(seed, comes_back=comes_back).run(steps))
